@@ -1,0 +1,28 @@
+# make run    serve the shop on http://127.0.0.1:8000
+# make test   run the tests
+# make check  style, types and migrations
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+run: .venv/installed
+	$(BIN)/python main.py
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy main.py models.py db.py alembic/env.py tests
+	rm -f .check.db*
+	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic upgrade head
+	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic check
+	rm -f .check.db*
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.PHONY: run test check

@@ -1,0 +1,92 @@
+"""How Alembic runs: on the database of the settings, and under a lock.
+
+The versions use plain types, `sa.String(200)` or `sa.DateTime(timezone=True)`; what those
+mean on each of the three databases is said here, once for all versions.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal, cast
+
+import sqlalchemy as sa
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy.dialects import mysql
+from sqlmodel import SQLModel
+
+import db
+import models
+
+LOCK = 20261121  # any number, the same in every process
+MYSQL = ("mysql", "mariadb")
+
+
+@contextlib.contextmanager
+def locked(connection: sa.Connection) -> Iterator[None]:
+    """Let one process migrate at a time; the others find the work done when their turn comes."""
+    if connection.dialect.name == "sqlite":
+        connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+        connection.commit()
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
+        connection.commit()
+        yield
+        connection.commit()
+        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
+    else:
+        connection.exec_driver_sql(f"SELECT GET_LOCK(CONCAT(DATABASE(), '-{LOCK}'), 600)")
+        connection.commit()
+        yield
+        connection.commit()
+        connection.exec_driver_sql(f"SELECT RELEASE_LOCK(CONCAT(DATABASE(), '-{LOCK}'))")
+
+
+def fit_the_database(column: sa.Column[Any], table: sa.Table) -> None:
+    """Give a column of a version what its plain type means on this database.
+
+    Text is unique and sorted by code point everywhere, as it is on SQLite by itself, and
+    spaces at its end count. Times keep their microseconds. Ids are never used again.
+    """
+    dialect, type_ = context.get_context().dialect, cast(Any, column.type)
+    is_text = isinstance(type_, sa.String) and not isinstance(type_, sa.Enum)
+    if dialect.name == "sqlite" and column.name == "id":
+        table.dialect_options["sqlite"]["autoincrement"] = True
+    elif dialect.name == "postgresql" and is_text:
+        column.type = type_ = type_.copy()
+        type_.collation = "C"
+    elif dialect.name in MYSQL and is_text:
+        mariadb = getattr(dialect, "is_mariadb", False)
+        column.type = type_ = type_.dialect_impl(dialect).copy()
+        type_.collation = "utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin"
+    elif dialect.name in MYSQL and isinstance(type_, sa.DateTime):
+        column.type = mysql.DATETIME(fsp=6)
+
+
+def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | Literal[False]:
+    """Write plain `sa.` types into new versions, so that they never depend on models.py."""
+    if kind != "type":
+        return False
+    if isinstance(item, models.MoneyType):
+        return 'sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite")'
+    return f"sa.{item.impl_instance!r}" if isinstance(item, sa.TypeDecorator) else False
+
+
+# A bare engine: with foreign keys on, SQLite would delete the children of a table that is
+# rebuilt ("batch mode"), since a rebuilt table is dropped first.
+engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
+with engine.connect() as connection, locked(connection):
+    context.configure(
+        connection=connection,
+        target_metadata=SQLModel.metadata,
+        render_as_batch=True,
+        render_item=render_item,
+        transactional_ddl=connection.dialect.name not in MYSQL,
+    )
+    sa.event.listen(sa.Column, "after_parent_attach", fit_the_database)
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        sa.event.remove(sa.Column, "after_parent_attach", fit_the_database)

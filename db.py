@@ -1,0 +1,503 @@
+"""The database: settings, errors, engines, sessions, the transaction route, migrations.
+
+A route is a plain function that takes `session: Read` or `session: Write`. It runs in one
+piece in a worker thread, as one transaction: committed when it returns, before the answer
+is sent; rolled back when it raises; run again from its start when the database asks for
+that (a deadlock, a lost connection). So routes contain no commit, no rollback and no retry.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import itertools
+import os
+import random
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import alembic.command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import (
+    Connection,
+    Constraint,
+    Engine,
+    ForeignKeyConstraint,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    create_engine,
+    event,
+    exists,
+    make_url,
+    select,
+)
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.schema import ColumnCollectionConstraint
+from sqlmodel import Session, SQLModel
+
+# Settings -------------------------------------------------------------------------------
+
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+
+
+class Settings(BaseSettings):
+    """Read from the environment and from a file `.env`; the names are those of the fields."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    database_url: str = "sqlite:///./app.db"
+    database_read_url: str | None = None
+    database_echo: bool = False
+    db_pool_size: int = Field(10, ge=1, le=1000)
+    db_max_overflow: int = Field(5, ge=0, le=1000)
+    db_pool_timeout: float = Field(10, gt=0, le=3600)  # seconds
+    db_pool_recycle: int = Field(1800, ge=1)  # seconds
+    migrate_on_start: bool = True
+    cors_origins: str = ""  # separated by commas
+    max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
+    app_name: str = "Cornershop API"
+    debug: bool = False
+
+    @field_validator("database_url", "database_read_url")
+    @classmethod
+    def usual_url(cls, value: str | None) -> str | None:
+        """Take the usual URLs, without a driver's name in them."""
+        if value is None:
+            return None
+        try:
+            url = make_url(value)
+        except (ArgumentError, ValueError):
+            raise ValueError("is not a database URL such as sqlite:///./app.db") from None
+        driver = DRIVERS.get(url.drivername, url.drivername)
+        if driver not in DRIVERS.values():
+            raise ValueError("has to begin with sqlite://, postgresql://, mysql:// or mariadb://")
+        if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
+            raise ValueError("has to name a file: sqlite:///./app.db")
+        return url.set(drivername=driver).render_as_string(hide_password=False)
+
+
+def read_settings() -> Settings:
+    """The settings, or the end of the process with one line that says what is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
+        sys.exit("Bad setting: " + "; ".join(line.replace("Value error, ", "") for line in wrong))
+
+
+settings = read_settings()
+
+# Errors ---------------------------------------------------------------------------------
+
+
+class BusyError(Exception):
+    """The database cannot be had in time: 503, to be tried again later."""
+
+
+class ConflictError(Exception):
+    """A unique or foreign-key constraint refused a change: 409, with a sentence about it."""
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class RefusedError(Exception):
+    """A CHECK constraint or a column's type refused a value: 422."""
+
+
+# What went wrong, by the drivers' own codes: SQLite's result codes, PostgreSQL's SQLSTATE
+# (its manual, appendix A), the error numbers of MariaDB and MySQL (their server references).
+CODES: dict[str, set[Any]] = {
+    "conflict": {
+        "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY",
+        "SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER",
+        "23505", "23503", "23001", 1062, 1451, 1452,
+    },
+    "invalid": {
+        "SQLITE_CONSTRAINT_CHECK", "SQLITE_CONSTRAINT_NOTNULL", "SQLITE_TOOBIG",
+        "23514", "23502", "22001", "22003", "22021", 1048, 1264, 1366, 1406, 3819, 4025,
+    },
+    "retry": {  # deadlocks, serialization failures, connections that the server ended
+        "40001", "40P01", "57P01", "57P02", 1020, 1213,
+    },
+    "busy": {  # time-outs, no connection to be had, read-only for now
+        "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED", "SQLITE_CANTOPEN",
+        "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY",
+        "55P03", "57014", "57P03", "53300", "25006", 1040, 1205, 1290, 1969, 3024,
+    },
+}  # fmt: skip
+KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
+
+
+def kind_of(error: Exception) -> str | None:
+    """The row of CODES that an error belongs to; None: in no row, so a fault of ours."""
+    if not isinstance(error, DBAPIError):  # SQLAlchemy's own: a changed row, an empty pool
+        return "retry" if isinstance(error, StaleDataError) else "busy"
+    driver: Any = error.orig
+    if error.connection_invalidated:
+        return "retry"
+    if isinstance(driver, sqlite3.Error):
+        return KINDS.get(getattr(driver, "sqlite_errorname", None))
+    number = driver.args[0] if driver is not None and driver.args else None
+    if isinstance(number, int):  # PyMySQL, whose errors have an sqlstate too, but a vaguer one
+        return KINDS.get(number, "busy" if number in range(2000, 3000) else None)
+    if getattr(driver, "sqlstate", None):
+        return KINDS.get(driver.sqlstate)
+    # An OperationalError without a code came from no server: it cannot be reached.
+    return "busy" if isinstance(error, OperationalError) else None
+
+
+def constraint_of(error: DBAPIError) -> Constraint | None:
+    """The constraint that refused a change, as far as the driver tells it."""
+    driver: Any = error.orig
+    if isinstance(driver, sqlite3.Error):
+        if hasattr(driver, "constraint"):  # found by name_the_foreign_key
+            return cast(Constraint, driver.constraint)
+        columns = str(driver).partition("constraint failed: ")[2]  # "user.email, user.id"
+        return constraints().get(columns)
+    if hasattr(driver, "diag"):  # PostgreSQL
+        return constraints().get(driver.diag.constraint_name)
+    # MariaDB and MySQL: "Duplicate entry '...' for key '...'", the key last, whatever a client
+    # put into the entry; and "... CONSTRAINT `...` FOREIGN KEY ...", which quotes no values.
+    text = str(driver.args[-1])
+    name = text.rpartition(" for key ")[2].strip("'").rpartition(".")[2]
+    return constraints().get(name) or constraints().get(
+        text.partition("CONSTRAINT `")[2].partition("`")[0]
+    )
+
+
+@functools.cache
+def constraints() -> dict[str | None, Constraint]:
+    """All constraints, by their name and, as SQLite says it, by their columns."""
+    found: dict[str | None, Constraint] = {}
+    for table in SQLModel.metadata.tables.values():
+        for constraint in table.constraints:
+            found[str(constraint.name)] = constraint
+            if isinstance(constraint, UniqueConstraint | PrimaryKeyConstraint):
+                found[", ".join(str(column) for column in constraint.columns)] = constraint
+    return found
+
+
+def explain(error: Exception) -> Exception | None:
+    """What a client should be told about a database error; None: nothing, it is a fault."""
+    kind = kind_of(error)
+    if kind in ("retry", "busy"):
+        return BusyError("The database is busy or away. Please try again.")
+    error = cast(DBAPIError, error)
+    constraint = constraint_of(error) if kind else None
+    columns = list(constraint.columns) if isinstance(constraint, ColumnCollectionConstraint) else []
+    fields = [str(column.info.get("field", column.name)) for column in columns] or ["A value"]
+    if kind == "invalid":
+        return RefusedError(f"{fields[0]} is out of range")
+    if kind != "conflict":
+        return None
+    if not isinstance(constraint, ForeignKeyConstraint):
+        return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
+    if (error.statement or "").startswith("DELETE"):
+        parent = constraint.referred_table.name.capitalize()
+        return ConflictError(f"{parent} is still referred to by {columns[0]}")
+    return ConflictError(f"{fields[0]} refers to nothing", fields[0])
+
+
+def name_the_foreign_key(context: ExceptionContext) -> None:
+    """Find which foreign key SQLite means, since it does not say; only asked after a failure.
+
+    The failed statement is undone, but its transaction still holds the write lock: what is
+    missing, or in the way of a DELETE, can be looked up.
+    """
+    driver, run, connection = (
+        context.original_exception,
+        context.execution_context,
+        context.connection,
+    )
+    name = getattr(driver, "sqlite_errorname", "")
+    if name not in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
+        return
+    compiled = cast(Any, run).compiled
+    for key in [key for table in SQLModel.metadata.sorted_tables for key in table.foreign_keys]:
+        child, parent = key.parent, key.column
+        for values in cast(Any, run).compiled_parameters:
+            if compiled.isdelete and parent.table is compiled.statement.table:
+                asked, broken_if_found = child.in_(values.values()), True
+            elif not compiled.isdelete and child.table is compiled.statement.table:
+                asked, broken_if_found = parent == values.get(child.key), False
+            else:
+                continue
+            found = cast(Connection, connection).scalar(select(exists().where(asked)))
+            if bool(found) is broken_if_found and values.get(child.key, True) is not None:
+                cast(Any, driver).constraint = key.constraint
+                return
+
+
+# Engines --------------------------------------------------------------------------------
+
+
+def create(url: str, *, writes: bool) -> Engine:
+    """An engine for one of the three databases, with its time-outs set and its clock on UTC."""
+    seconds = max(1, round(settings.db_pool_timeout))
+    options: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    size, overflow = settings.db_pool_size, settings.db_max_overflow
+    dialect = make_url(url).get_backend_name()
+    if dialect == "sqlite":
+        arguments = {"timeout": settings.db_pool_timeout, "check_same_thread": False}
+        if writes:  # SQLite has one writer at a time: here they queue up, first come first served
+            size, overflow = 1, 0
+    elif dialect == "postgresql":
+        read_only = "off" if writes else "on"
+        arguments = {
+            "connect_timeout": max(2, seconds),
+            "options": f"-c timezone=UTC -c lock_timeout={seconds}s -c statement_timeout={seconds}s"
+            f" -c default_transaction_read_only={read_only}",
+        }
+    else:
+        arguments = {
+            "connect_timeout": seconds,
+            "read_timeout": seconds + 1,
+            "write_timeout": seconds + 1,
+            "charset": "utf8mb4",
+            "init_command": "SET time_zone = '+00:00', sql_mode = 'TRADITIONAL',"
+            f" innodb_lock_wait_timeout = {seconds}",
+        }
+        options = {"isolation_level": "READ COMMITTED"} if writes else {}
+    if not writes:
+        # A single SELECT needs no BEGIN and no ROLLBACK around it.
+        options = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_timeout=settings.db_pool_timeout,
+        pool_recycle=settings.db_pool_recycle,
+        echo=settings.database_echo,
+        hide_parameters=not settings.debug,
+        connect_args=arguments,
+        **options,
+    )
+    if dialect == "sqlite":
+        event.listen(engine, "connect", functools.partial(prepare_sqlite, writes=writes))
+        event.listen(engine, "handle_error", name_the_foreign_key)
+        if writes:
+            event.listen(engine, "begin", begin_immediate)
+    return engine
+
+
+def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bool) -> None:
+    """SQLite as a server's database: see its documentation under "PRAGMA Statements"."""
+    connection.isolation_level = None  # Python's module would begin transactions by itself
+    connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
+    connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    # Its own lower() knows ASCII only; searching ignores case in every alphabet.
+    connection.create_function("lower", 1, lower, deterministic=True)
+
+
+def lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Take SQLite's write lock at once.
+
+    With its plain BEGIN two transactions could read the same stock, then both write it:
+    SQLite has no SELECT ... FOR UPDATE.
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Database:
+    """An engine, and as many threads as it has connections.
+
+    A request waits in the threads' queue, first come first served, and never for a
+    connection while it holds a thread: that is how a service with more clients than
+    connections comes to a standstill.
+    """
+
+    def __init__(self, url: str, *, writes: bool) -> None:
+        self.engine = create(url, writes=writes)
+        pool = cast(QueuePool, self.engine.pool)
+        self.capacity = pool.size() + pool._max_overflow
+        self.threads = ThreadPoolExecutor(self.capacity, "writer" if writes else "reader")
+
+    async def run(self, work: Callable[[], Any], session: Session) -> Any:
+        """Do the work in a thread, as one transaction of the session.
+
+        Raises BusyError after DB_POOL_TIMEOUT seconds in the queue, and in any case 4 seconds
+        after that: whatever the database does, a client gets an answer.
+        """
+        latest = time.monotonic() + settings.db_pool_timeout
+        job = functools.partial(contextvars.copy_context().run, transact, work, session, latest)
+        try:
+            async with asyncio.timeout(settings.db_pool_timeout + 4):
+                return await asyncio.get_running_loop().run_in_executor(self.threads, job)
+        except TimeoutError:
+            session.info["abandoned"] = True  # so it is not committed behind the client's back
+            raise BusyError("The database did not answer in time. Please try again.") from None
+
+
+MOST_ATTEMPTS = 50
+
+
+def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
+    """Run the work in the session's transaction and commit it, again where that can help.
+
+    The work is done anew from its start, on a fresh transaction, after a deadlock, a
+    serialization failure, a row that changed meanwhile, a connection that was lost before
+    the commit, or where a value that the work had made up (see `made_up`) was taken.
+    """
+    for attempt in itertools.count(1):
+        if time.monotonic() > latest:
+            raise BusyError("Too many requests are waiting for the database. Please try again.")
+        session.info["made_up"], committing = set(), False
+        try:
+            with session:
+                result = work()
+                session.flush()
+                if session.info.get("abandoned"):
+                    raise BusyError("The database was too slow. Please try again.")
+                committing = True
+                session.commit()
+                return result
+        except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
+            failure = explain(error)
+            if failure is None:
+                raise
+            again = kind_of(error) == "retry"
+            if isinstance(failure, ConflictError):
+                again = failure.field in session.info["made_up"]
+            if committing and getattr(error, "connection_invalidated", False):
+                again = False  # nobody knows whether that COMMIT was carried out
+            if not again or attempt == MOST_ATTEMPTS:
+                raise failure from error
+        time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
+    raise AssertionError("the loop ends by itself")
+
+
+def made_up(session: Session, field: str) -> None:
+    """Say that the value of a unique field was made up, not given by the client.
+
+    Should another transaction take the same value first, the work is run again, and makes
+    up another one, instead of telling the client of a conflict.
+    """
+    session.info["made_up"].add(field)
+
+
+def connect() -> tuple[Database, Database]:
+    """The two databases that the settings name: the one to write to, the one to read from."""
+    reads_from = settings.database_read_url or settings.database_url
+    return Database(settings.database_url, writes=True), Database(reads_from, writes=False)
+
+
+writer, reader = connect()
+
+
+def disconnect() -> None:
+    """Close the connections that are not in use."""
+    writer.engine.dispose()
+    reader.engine.dispose()
+
+
+def pool_use() -> dict[str, int]:
+    """How many connections both pools may have, and have; asks no database."""
+    pools = [cast(QueuePool, database.engine.pool) for database in (writer, reader)]
+    idle, used = sum(p.checkedin() for p in pools), sum(p.checkedout() for p in pools)
+    return {
+        "pool_size": writer.capacity + reader.capacity,
+        "checked_in": idle,
+        "checked_out": used,
+        "overflow": sum(max(0, pool.overflow()) for pool in pools),
+        "total_connections": idle + used,
+    }
+
+
+def telemetry() -> TelemetryConfig:
+    """FastAPI's own OpenTelemetry, when the environment sets it up; else spans nobody reads."""
+    wanted = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
+    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}
+
+
+# Sessions -------------------------------------------------------------------------------
+
+
+async def read_session(request: Request, response: Response) -> Session:
+    """A session that can only read, each statement for itself; maybe on a replica."""
+    return new_session(reader, request, response)
+
+
+async def write_session(request: Request, response: Response) -> Session:
+    """A session whose statements are one transaction."""
+    return new_session(writer, request, response)
+
+
+def new_session(database: Database, request: Request, response: Response) -> Session:
+    # Not expired on commit: the answer is made from the rows as they were committed, and an
+    # expired one would cost another query.
+    info = {"database": database, "request": request, "response": response}
+    return Session(database.engine, expire_on_commit=False, info=info)
+
+
+Read = Annotated[Session, Depends(read_session)]
+Write = Annotated[Session, Depends(write_session)]
+
+
+class TransactionRoute(APIRoute):
+    """A route whose function, if it takes a `session`, runs as one transaction in a thread."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        if (
+            not inspect.iscoroutinefunction(endpoint)
+            and "session" in inspect.signature(endpoint).parameters
+        ):
+            endpoint = in_transaction(endpoint)
+        super().__init__(path, endpoint, **options)
+
+
+def in_transaction(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(endpoint)
+    async def call(**values: Any) -> Any:
+        session: Session = values["session"]
+        work = functools.partial(endpoint, **values)
+        return await session.info["database"].run(work, session)
+
+    return call
+
+
+# Migrations -----------------------------------------------------------------------------
+
+
+def alembic_config() -> Config:
+    return Config(toml_file=Path(__file__).with_name("pyproject.toml"))
+
+
+def migrate() -> None:
+    """Bring the database to the newest revision. Several may do so at once: one does."""
+    alembic.command.upgrade(alembic_config(), "head")
+
+
+@functools.cache
+def newest_revision() -> str | None:
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()

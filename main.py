@@ -1,0 +1,1619 @@
+"""Cornershop: the API of a small shop.
+
+Sections, in the same order here, in models.py, in the tests and in the README:
+
+    app            what holds for every route: documents, limits, errors, helpers
+    service        the root, health
+    items          the smallest entity: the one to copy
+    users, categories, products, orders, notifications, posts, tags,
+    accounts, transfers, payments
+    command line   serve, migrate, demo, backup
+
+A section reads list, create, read, replace, update, delete, then what is its own. A route
+is a plain function with a `session`: it runs in a thread, as one transaction, which is
+committed when it returns and rolled back when it raises (see db.py).
+"""
+
+import asyncio
+import json
+import logging
+import random
+import secrets
+import sqlite3
+import string
+import sys
+from collections import defaultdict
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar, cast
+
+import typer
+import uvicorn
+from alembic.runtime.migration import MigrationContext
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pydantic import BaseModel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from slugify import slugify
+from sqlalchemy import ColumnElement, delete, exists, func, insert, make_url, or_, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import joinedload, selectinload
+from sqlmodel import Session, SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+from starlette._utils import get_route_path
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import db
+from db import Read, Write, made_up, settings
+from models import (
+    MAX_INT,
+    MAX_MONEY,
+    Account,
+    AccountCreate,
+    ActiveUsers,
+    Category,
+    CategoryCreate,
+    CategoryProducts,
+    CategoryStats,
+    CategoryTree,
+    CategoryUpdate,
+    Count,
+    DailyOrders,
+    Deactivated,
+    Deleted,
+    Email,
+    Entity,
+    Id,
+    Item,
+    ItemCreate,
+    ItemUpdate,
+    Money,
+    Notice,
+    Notification,
+    NumberedPage,
+    Order,
+    OrderCreate,
+    OrderDetails,
+    OrderLine,
+    OrderRead,
+    OrderStats,
+    OrderStatus,
+    OrderStatusChange,
+    OrderSummary,
+    Paging,
+    Payment,
+    PaymentCreate,
+    Post,
+    PostCreate,
+    PostRead,
+    PostStatus,
+    PostTag,
+    PostUpdate,
+    PostViews,
+    Product,
+    ProductCreate,
+    ProductRead,
+    ProductUpdate,
+    Search,
+    SearchFor,
+    Sku,
+    Slug,
+    StockChange,
+    Tag,
+    TagCreate,
+    TagUpdate,
+    TopSpender,
+    Transfer,
+    TransferCreate,
+    User,
+    UserCreate,
+    UserCreates,
+    UserRead,
+    UserUpdate,
+    now,
+)
+
+logger = logging.getLogger("cornershop")
+
+# App ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Migrate before the first request, and let go of the database after the last."""
+    if settings.migrate_on_start:
+        await asyncio.to_thread(db.migrate)
+    yield
+    await asyncio.to_thread(db.disconnect)
+
+
+app = FastAPIOffline(
+    title=settings.app_name,
+    version="1.0.0",
+    debug=settings.debug,
+    lifespan=lifespan,
+    servers=[{"url": "/"}, {"url": "/api/v1"}],
+    generate_unique_id_function=lambda route: route.name,  # so generated clients read well
+    telemetry=db.telemetry(),
+)
+
+
+class ExactRequest(Request):
+    """A request whose JSON keeps its decimals: 0.1 is a tenth, not the float next to it."""
+
+    async def json(self) -> Any:
+        try:
+            text = (await self.body()).decode("utf-8")
+            return json.loads(text, parse_float=exact_number, parse_constant=exact_number)
+        except json.JSONDecodeError:
+            raise
+        except (ValueError, RecursionError):  # not UTF-8, too deep, too many digits, NaN
+            raise json.JSONDecodeError("Out of bounds", "", 0) from None
+
+
+def exact_number(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        raise ValueError("out of bounds")
+    return number
+
+
+class Route(db.TransactionRoute):
+    """A route that refuses unknown query parameters, and documents the errors it can give."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["tags"] = options.get("tags") or [path.split("/")[1] or "service"]
+        super().__init__(path, endpoint, **options)
+        sessions = {dependency.call for dependency in self.dependant.dependencies}
+        possible = {
+            404: bool(self.dependant.path_params),
+            409: db.write_session in sessions,
+            413: self.body_field is not None,
+            422: True,
+            503: bool(sessions & {db.read_session, db.write_session}),
+        }
+        errors = [status for status, applies in possible.items() if applies]
+        self.responses = problems(*errors) | self.responses
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        elsewhere = self.dependant.path_params + self.dependant.header_params
+        known = {field.alias for field in get_flat_params(self.dependant)}
+        known -= {field.alias for field in elsewhere}
+
+        async def refuse_unknown(request: Request) -> Response:
+            if unknown := sorted(set(request.query_params) - known):
+                raise RequestValidationError(
+                    [invalid(("query", n), "Unknown parameter", "extra_forbidden") for n in unknown]
+                )
+            return await handle(ExactRequest(request.scope, request.receive))
+
+        return refuse_unknown
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of error answers (RFC 9457), for a route's `responses=`."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
+
+
+app.router.route_class = Route
+
+
+class Front:
+    """What holds before a route is found: HEAD, the prefix /api/v1, a limit on bodies."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        root, path = scope.get("root_path", ""), scope["path"]
+        if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
+            scope = {**scope, "root_path": f"{root}/api/v1"}
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, without_body(send)
+        await self.app(scope, limited(scope, receive), send)
+
+
+def without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
+
+
+def limited(scope: Scope, receive: Receive) -> Receive:
+    """Stop reading a body that is over MAX_BODY_SIZE, or that says it will be."""
+    declared = dict(scope["headers"]).get(b"content-length", b"")
+    size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
+    received = 0
+
+    async def receive_limited() -> Message:
+        nonlocal received
+        message: Message = await receive() if size <= settings.max_body_size else {}
+        received += len(message.get("body", b""))
+        if max(size, received) > settings.max_body_size:
+            raise HTTPException(413, f"The body is over {settings.max_body_size} bytes")
+        return message
+
+    return receive_limited
+
+
+app.add_middleware(Front)
+if settings.cors_origins:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Link", "Location", "Retry-After", "X-Total-Count"],
+    )
+
+# Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: list[dict[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    title = HTTPStatus(status).phrase
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    more = {} if errors is None else {"errors": errors}
+    # In ASCII: a key that a client sent may hold half of a surrogate pair.
+    body = json.dumps(content | more, separators=(",", ":"))
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[str, Any]:
+    """One entry of `errors` in a 422: where, what and which rule, never the value itself."""
+    return {"loc": [p if isinstance(p, int) else p[:100] for p in loc], "msg": msg, "type": type}
+
+
+@app.exception_handler(RequestValidationError)
+async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    errors: list[dict[str, Any]] = []
+    for e in error.errors():
+        entry = invalid(e["loc"], e["msg"], e["type"])
+        if entry not in errors and len(errors) < 100:
+            errors.append(entry)
+    # Where in the body, "items.0.quantity"; or just "body", for one that is no JSON at all.
+    places = [
+        ".".join(map(str, e["loc"][1:])) * (e["type"] != "json_invalid") or "body" for e in errors
+    ]
+    sentences = [f"{place}: {e['msg']}" for place, e in zip(places, errors, strict=True)]
+    return problem(422, "; ".join(sentences[:3] + ["..."] * (len(sentences) > 3)), errors)
+
+
+@app.exception_handler(StarletteHTTPException)
+async def on_http_error(request: Request, error: StarletteHTTPException) -> Response:
+    if error.status_code == 405:
+        methods = allowed_methods(request)
+        allow = {"Allow": ", ".join(methods)}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        return problem(405, f"{request.method} is not allowed here", headers=allow)
+    detail = "There is nothing at this path" if error.detail == "Not Found" else str(error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    path = get_route_path(request.scope)
+    routes = [r for r in app.routes if isinstance(r, APIRoute) and r.path_regex.match(path)]
+    methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()}
+    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
+
+
+@app.exception_handler(db.ConflictError)
+async def on_conflict(request: Request, error: db.ConflictError) -> Response:
+    return problem(409, str(error))
+
+
+@app.exception_handler(db.RefusedError)
+async def on_refused_value(request: Request, error: db.RefusedError) -> Response:
+    return problem(422, str(error), [invalid(["body"], str(error))])
+
+
+@app.exception_handler(db.BusyError)
+async def on_busy(request: Request, error: db.BusyError) -> Response:
+    return problem(503, str(error), headers={"Retry-After": "1"})
+
+
+@app.exception_handler(Exception)
+async def on_fault(request: Request, error: Exception) -> Response:
+    return problem(500, "Something went wrong here; it has been logged")
+
+
+class Problem(BaseModel):
+    """An error answer, as RFC 9457 says; a 422 lists what was wrong in `errors`."""
+
+    class Error(BaseModel):
+        loc: list[int | str]
+        msg: str
+        type: str
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Error] | None = None
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document, with Problem among its schemas."""
+    if not app.openapi_schema:
+        document = get_openapi(
+            title=app.title, version=app.version, routes=app.routes, servers=app.servers
+        )
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+app.openapi = openapi  # type: ignore[method-assign]
+
+# Helpers
+
+M = TypeVar("M", bound=Entity)
+
+
+def missing(detail: str) -> NoReturn:
+    raise HTTPException(404, detail)
+
+
+def refuse(detail: str) -> NoReturn:
+    raise HTTPException(400, detail)
+
+
+def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
+    """The row with this id; in a `Write` session it stays locked until the end."""
+    lock = session.info["database"] is db.writer
+    row = session.get(model, id, options=options, with_for_update=lock)
+    return row or missing(f"{model.__name__} not found")
+
+
+def lock_rows(session: Session, model: type[M], ids: Iterable[int]) -> dict[int, M]:
+    """The rows that exist of these, by id: locked, in the order of ids, so without deadlocks."""
+    query = select(model).where(col(model.id).in_(set(ids))).order_by(col(model.id))
+    return {row.id: row for row in session.exec(query.with_for_update())}
+
+
+def add(session: Session, row: M) -> M:
+    """Insert the row, which gets its id, and say in Location where it is to be found."""
+    session.add(row)
+    session.flush()
+    path = session.info["request"].scope["path"]
+    location = f"{path}{row.id}" if path.endswith("/") else path
+    session.info["response"].headers["Location"] = location
+    return row
+
+
+def sortable(*names: str) -> Any:
+    """The query parameter `sort`: one of these columns, with a `-` for descending."""
+    return Query(
+        pattern=f"^-?({'|'.join(names)})$",
+        description=f"One of {', '.join(names)}; with a `-` in front: descending.",
+    )
+
+
+ById = Annotated[str, sortable("id")]
+Paged = Annotated[Paging, Query()]
+
+
+def page(session: Session, query: SelectOfScalar[M], paging: Paging, sort: str = "id") -> list[M]:
+    """One page of a list; its headers say the total (if asked) and where the next page is.
+
+    Ties are broken by id. The next page of a list sorted by id begins after the last id,
+    which costs the same at any depth; of another it is found by skipping.
+    """
+    model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
+    column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
+    headers, url = session.info["response"].headers, session.info["request"].url
+    if paging.count:
+        total = query.with_only_columns(func.count(), maintain_column_froms=True)
+        headers["X-Total-Count"] = str(session.scalar(total))
+    if paging.after is not None and name != "id":
+        problem = invalid(("query", "after"), "Goes only with a list that is sorted by id")
+        raise RequestValidationError([problem])
+    if paging.after is not None:
+        query = query.where(key < paging.after if descending else key > paging.after)
+    query = query.order_by(column.desc() if descending else column, *[key] * (name != "id"))
+    rows = list(session.exec(query.offset(paging.skip).limit(paging.limit + 1)))
+    if len(rows) > paging.limit:
+        rows.pop()
+        if name == "id":
+            url = url.remove_query_params("skip").include_query_params(after=rows[-1].id)
+        else:
+            url = url.include_query_params(skip=paging.skip + paging.limit)
+        headers["Link"] = f'<{url}>; rel="next"'
+    return rows
+
+
+PageNumber = Annotated[int, Query(ge=1, le=MAX_INT)]
+PageSize = Annotated[int, Query(ge=1, le=100)]
+
+
+def numbered_page(
+    session: Session, query: SelectOfScalar[M], page: int, page_size: int
+) -> dict[str, Any]:
+    """A page by its number, newest first, for those who show page numbers."""
+    model = query.column_descriptions[0]["entity"]
+    total = session.scalar(select(func.count()).select_from(model)) or 0
+    newest = query.order_by(col(model.id).desc()).offset((page - 1) * page_size).limit(page_size)
+    return {
+        "items": session.exec(newest).all(),
+        "total": total,
+        "page": page,
+        "page_size": page_size,
+        "total_pages": -(-total // page_size),
+        "has_next": page * page_size < total,
+        "has_previous": page > 1,
+    }
+
+
+def contains(column: Any, q: str) -> ColumnElement[bool]:
+    """Whether the text is in the column, in upper or lower case; % and _ are plain characters."""
+    return func.lower(column).contains(q.lower(), autoescape=True)
+
+
+def fill_slug(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
+    """The slug that was sent; or else one made of the name or title, distinct by -2, -3...
+
+    A row that keeps its name keeps its slug.
+    """
+    label = "title" if hasattr(data, "title") else "name"
+    name = getattr(data, label)
+    if data.slug or (row and getattr(row, label) == name):
+        return str(data.slug or row.slug)
+    made_up(session, "slug")
+    base = slugify(name, max_length=180) or model.__name__.lower()
+    candidates = [base, *(f"{base}-{n}" for n in range(2, 10))]
+    taken = set(session.exec(select(model.slug).where(model.slug.in_(candidates))))
+    if len(taken) == len(candidates):  # a rare name: now look at all of them
+        taken = set(session.exec(select(model.slug).where(model.slug.startswith(f"{base}-"))))
+        candidates = [f"{base}-{n}" for n in range(10, len(taken) + 11)]
+    own = {row.slug} if row else set()
+    return next(slug for slug in candidates if slug not in taken - own)
+
+
+# Service --------------------------------------------------------------------------------
+
+
+@app.get("/")
+async def read_root() -> dict[str, str]:
+    """Say what this is."""
+    return {"message": app.title, "docs": "/docs", "version": app.version}
+
+
+@app.get("/health")
+async def read_health() -> dict[str, Any]:
+    """Whether the process answers (liveness). Asks no database."""
+    use = db.pool_use()
+    used, size = use["checked_out"], use["pool_size"]
+    numbers = {"pool_size": size, "connections_in_use": used, "connections_available": size - used}
+    return {"status": "healthy", "database": numbers}
+
+
+@app.get("/health/db")
+def read_database_health(session: Read) -> dict[str, Any]:
+    """Whether requests can be served (readiness): 503 when the database is away or outdated."""
+    revision = MigrationContext.configure(session.connection()).get_current_revision()
+    if revision != db.newest_revision():
+        raise db.BusyError("The database is not at the newest migration")
+    use = db.pool_use()
+    stressed = use["checked_out"] >= use["pool_size"]
+    return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
+
+
+# Items ----------------------------------------------------------------------------------
+
+
+@app.get("/items/")
+def list_items(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "title", "price")] = "id",
+    is_available: bool | None = None,
+    min_price: Money | None = None,
+    max_price: Money | None = None,
+    q: Search | None = None,
+) -> list[Item]:
+    """List items. `q` is looked for in the title."""
+    query = select(Item)
+    if is_available is not None:
+        query = query.where(Item.is_available == is_available)
+    if min_price is not None:
+        query = query.where(Item.price >= min_price)
+    if max_price is not None:
+        query = query.where(Item.price <= max_price)
+    if q:
+        query = query.where(contains(Item.title, q))
+    return page(session, query, paging, sort)
+
+
+@app.post("/items/", status_code=201)
+def create_item(session: Write, data: ItemCreate) -> Item:
+    """Create an item."""
+    return add(session, Item.model_validate(data))
+
+
+@app.get("/items/{item_id}")
+def read_item(session: Read, item_id: Id) -> Item:
+    """Read an item."""
+    return get_or_404(session, Item, item_id)
+
+
+@app.put("/items/{item_id}")
+def replace_item(session: Write, item_id: Id, data: ItemCreate) -> Item:
+    """Replace an item: fields that are left out get their defaults."""
+    return get_or_404(session, Item, item_id).sqlmodel_update(data)
+
+
+@app.patch("/items/{item_id}")
+def update_item(session: Write, item_id: Id, data: ItemUpdate) -> Item:
+    """Change the fields that are sent."""
+    return get_or_404(session, Item, item_id).sqlmodel_update(data.model_dump())
+
+
+@app.delete("/items/{item_id}", status_code=204)
+def delete_item(session: Write, item_id: Id) -> None:
+    """Delete an item."""
+    session.delete(get_or_404(session, Item, item_id))
+
+
+# Users ----------------------------------------------------------------------------------
+
+# Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB, 2 passes.
+hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
+
+
+def hash_password(data: UserCreate) -> dict[str, str]:
+    """Hash before the transaction: it takes long, and meanwhile others can write."""
+    return {"password_hash": hasher.hash(data.password.get_secret_value())}
+
+
+def hash_passwords(data: UserCreates) -> list[dict[str, str]]:
+    return [hash_password(user) for user in data]
+
+
+def hash_new_password(data: UserUpdate) -> dict[str, str]:
+    if "password" not in data.model_fields_set:
+        return {}
+    return {"password_hash": hasher.hash(data.password.get_secret_value())}
+
+
+Hashed = Annotated[dict[str, str], Depends(hash_password, max_concurrency=2)]
+HashedEach = Annotated[list[dict[str, str]], Depends(hash_passwords, max_concurrency=1)]
+NewHashed = Annotated[dict[str, str], Depends(hash_new_password, max_concurrency=2)]
+
+
+@app.get("/users/")
+def list_users(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "username", "created_at")] = "id",
+    is_active: bool | None = None,
+    q: Search | None = None,
+) -> list[User]:
+    """List users. `q` is looked for in the username, the e-mail address and the full name."""
+    query = select(User)
+    if is_active is not None:
+        query = query.where(User.is_active == is_active)
+    if q:
+        query = query.where(named_like(q))
+    return page(session, query, paging, sort)
+
+
+def named_like(q: str) -> ColumnElement[bool]:
+    return or_(*(contains(text, q) for text in (User.username, User.email, User.full_name)))
+
+
+@app.post("/users/", status_code=201)
+def create_user(session: Write, data: UserCreate, hashed: Hashed) -> User:
+    """Create a user. Username and e-mail address are unique, whatever their case."""
+    return add(session, User.model_validate(data, update=hashed))
+
+
+@app.get("/users/{user_id}")
+def read_user(session: Read, user_id: Id) -> User:
+    """Read a user."""
+    return get_or_404(session, User, user_id)
+
+
+@app.put("/users/{user_id}")
+def replace_user(session: Write, user_id: Id, data: UserCreate, hashed: Hashed) -> User:
+    """Replace a user, password included: fields that are left out get their defaults."""
+    return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
+
+
+@app.patch("/users/{user_id}")
+def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: NewHashed) -> User:
+    """Change the fields that are sent."""
+    return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
+
+
+@app.delete("/users/{user_id}", status_code=204)
+def delete_user(session: Write, user_id: Id) -> None:
+    """Delete a user with their posts, orders and notifications; not while they have an account."""
+    session.delete(get_or_404(session, User, user_id))
+
+
+@app.post("/users/bulk", status_code=201)
+def create_users(
+    session: Write, response: Response, data: UserCreates, hashed: HashedEach
+) -> list[User]:
+    """Create up to 100 users: all of them, or on any conflict none."""
+    users = [User.model_validate(d, update=h) for d, h in zip(data, hashed, strict=True)]
+    session.add_all(users)
+    response.headers["Location"] = session.info["request"].scope["path"].removesuffix("bulk")
+    return users
+
+
+@app.get("/users/search")
+def search_users(session: Read, paging: Paged, q: SearchFor) -> list[User]:
+    """Search usernames, e-mail addresses and full names."""
+    return page(session, select(User).where(named_like(q)), paging)
+
+
+@app.get("/users/by-email/{email}")
+def read_user_by_email(session: Read, email: Email) -> User:
+    """Read the user with this e-mail address, in whatever case."""
+    return session.exec(select(User).where(User.email == email)).first() or missing(
+        "User not found"
+    )
+
+
+@app.get("/users/{user_id}/with-posts", response_model=UserRead)
+def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
+    """Read a user with their posts, page by page."""
+    user = get_or_404(session, User, user_id)
+    posts = page(session, select(Post).where(Post.author_id == user_id), paging)
+    return user.model_dump() | {"posts": posts}
+
+
+@app.get("/users/page")
+def read_users_page(
+    session: Read, page: PageNumber = 1, page_size: PageSize = 20
+) -> NumberedPage[User]:
+    """Users in numbered pages, newest first."""
+    return NumberedPage(**numbered_page(session, select(User), page, page_size))
+
+
+@app.get("/users/stats/active-count")
+def count_active_users(session: Read) -> ActiveUsers:
+    """Count the active users."""
+    count = session.scalar(select(func.count()).select_from(User).where(User.is_active))
+    return ActiveUsers(active_users=count)
+
+
+@app.get("/users/top-spenders")
+def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
+    """Who spent most; cancelled orders do not count."""
+    spent = func.sum(Order.total_amount)
+    query = (
+        select(User.username, User.email, func.count(), spent)
+        .join(Order)
+        .where(Order.status != OrderStatus.cancelled)
+        .group_by(col(User.id), col(User.username), col(User.email))
+        .order_by(spent.desc(), col(User.id))
+        .limit(limit)
+    )
+    names = ("username", "email", "order_count", "total_spent")
+    return [TopSpender(**dict(zip(names, row, strict=True))) for row in session.exec(query)]
+
+
+@app.delete("/users/{user_id}/soft")
+def deactivate_user(session: Write, user_id: Id) -> Notice:
+    """Deactivate a user, who keeps everything."""
+    get_or_404(session, User, user_id).is_active = False
+    return Notice(message=f"User {user_id} has been deactivated")
+
+
+@app.patch("/users/bulk/deactivate")
+def deactivate_users(session: Write, days: Annotated[int, Query(ge=0, le=36_500)]) -> Deactivated:
+    """Deactivate the active users who have not changed for more than so many days."""
+    since = now() - timedelta(days=days)
+    idle = (
+        update(User)
+        .where(col(User.is_active), col(User.updated_at) < since)
+        .values(is_active=False)
+    )
+    return Deactivated(deactivated_count=session.exec(idle).rowcount)
+
+
+@app.delete("/users/bulk/inactive")
+def delete_inactive_users(session: Write) -> Deleted:
+    """Delete the inactive users, except those with an account."""
+    has_account = exists().where(col(Account.user_id) == User.id)
+    gone = delete(User).where(~col(User.is_active), ~has_account)
+    return Deleted(deleted_count=session.exec(gone).rowcount)
+
+
+# Categories -----------------------------------------------------------------------------
+
+
+@app.get("/categories/")
+def list_categories(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "name")] = "id",
+    parent_id: Id | None = None,
+) -> list[Category]:
+    """List categories."""
+    query = select(Category)
+    if parent_id is not None:
+        query = query.where(Category.parent_id == parent_id)
+    return page(session, query, paging, sort)
+
+
+@app.post("/categories/", status_code=201)
+def create_category(session: Write, data: CategoryCreate) -> Category:
+    """Create a category. Without a slug it gets one made from its name."""
+    slug = fill_slug(session, Category, data)
+    return add(session, Category.model_validate(data, update={"slug": slug}))
+
+
+@app.get("/categories/{category_id}")
+def read_category(session: Read, category_id: Id) -> Category:
+    """Read a category."""
+    return get_or_404(session, Category, category_id)
+
+
+@app.put("/categories/{category_id}", responses=problems(400))
+def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> Category:
+    """Replace a category: fields that are left out get their defaults."""
+    category = get_or_404(session, Category, category_id)
+    refuse_cycle(session, category_id, data.parent_id)
+    slug = fill_slug(session, Category, data, category)
+    return category.sqlmodel_update(data, update={"slug": slug})
+
+
+@app.patch("/categories/{category_id}", responses=problems(400))
+def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Category:
+    """Change the fields that are sent."""
+    category = get_or_404(session, Category, category_id)
+    refuse_cycle(session, category_id, data.model_dump().get("parent_id"))
+    return category.sqlmodel_update(data.model_dump())
+
+
+@app.delete("/categories/{category_id}", status_code=204)
+def delete_category(session: Write, category_id: Id) -> None:
+    """Delete a category. Its products and the categories below it stay, without it."""
+    session.delete(get_or_404(session, Category, category_id))
+
+
+@app.get("/categories/tree", response_model=list[CategoryTree])
+def read_category_tree(session: Read) -> Response:
+    """All categories, each with those below it as `children`."""
+    below: dict[int | None, list[str | Category]] = defaultdict(list)
+    for category in session.exec(select(Category).order_by(col(Category.id).desc())):
+        below[category.parent_id] += [category, ","] if below[category.parent_id] else [category]
+    # Written out with a stack, not by recursion: encoders give up some hundred levels down.
+    stack, written = ["]", *below[None], "["], []
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Category):
+            stack += ["]}", *below[part.id]]
+            part = part.model_dump_json().removesuffix("}") + ',"children":['
+        written.append(part)
+    return Response("".join(written), media_type="application/json")
+
+
+@app.get("/categories/{category_id}/products")
+def list_category_products(session: Read, paging: Paged, category_id: Id) -> CategoryProducts:
+    """A category's products, page by page, and how many they are."""
+    category = get_or_404(session, Category, category_id)
+    inside = select(Product).where(Product.category_id == category_id)
+    count = session.scalar(inside.with_only_columns(func.count(), maintain_column_froms=True))
+    products = page(session, inside, paging)
+    return CategoryProducts(category=category.name, product_count=count, products=products)
+
+
+def refuse_cycle(session: Session, category_id: int, parent_id: int | None) -> None:
+    """Refuse a parent that is the category itself or below it, also when two move at once."""
+    if parent_id is None:
+        return
+    links = select(Category.id, Category.parent_id).order_by(col(Category.id)).with_for_update()
+    parents = dict(session.exec(links).all())
+    while parent_id is not None:
+        if parent_id == category_id:
+            refuse("A category cannot be its own ancestor")
+        parent_id = parents.get(parent_id)
+
+
+# Products -------------------------------------------------------------------------------
+
+WITH_CATEGORY = joinedload(cast(Any, Product.category))
+
+
+@app.get("/products/")
+def list_products(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "name", "price", "stock_quantity", "created_at")] = "id",
+    category_id: Id | None = None,
+    min_price: Money | None = None,
+    max_price: Money | None = None,
+    is_active: bool | None = None,
+    max_stock: Count | None = None,
+    q: Search | None = None,
+) -> list[Product]:
+    """List products. `q` is looked for in the name."""
+    query = select(Product)
+    if category_id is not None:
+        query = query.where(Product.category_id == category_id)
+    if min_price is not None:
+        query = query.where(Product.price >= min_price)
+    if max_price is not None:
+        query = query.where(Product.price <= max_price)
+    if is_active is not None:
+        query = query.where(Product.is_active == is_active)
+    if max_stock is not None:
+        query = query.where(Product.stock_quantity <= max_stock)
+    if q:
+        query = query.where(contains(Product.name, q))
+    return page(session, query, paging, sort)
+
+
+@app.post("/products/", status_code=201)
+def create_product(session: Write, data: ProductCreate) -> Product:
+    """Create a product. Without a slug it gets one made from its name."""
+    slug = fill_slug(session, Product, data)
+    return add(session, Product.model_validate(data, update={"slug": slug}))
+
+
+@app.get("/products/{product_id}")
+def read_product(session: Read, product_id: Id) -> Product:
+    """Read a product."""
+    return get_or_404(session, Product, product_id)
+
+
+@app.put("/products/{product_id}")
+def replace_product(session: Write, product_id: Id, data: ProductCreate) -> Product:
+    """Replace a product: fields that are left out get their defaults."""
+    product = get_or_404(session, Product, product_id)
+    slug = fill_slug(session, Product, data, product)
+    return product.sqlmodel_update(data, update={"slug": slug})
+
+
+@app.patch("/products/{product_id}")
+def update_product(session: Write, product_id: Id, data: ProductUpdate) -> Product:
+    """Change the fields that are sent."""
+    return get_or_404(session, Product, product_id).sqlmodel_update(data.model_dump())
+
+
+@app.delete("/products/{product_id}", status_code=204)
+def delete_product(session: Write, product_id: Id) -> None:
+    """Delete a product; not while an order refers to it."""
+    session.delete(get_or_404(session, Product, product_id))
+
+
+@app.get("/products/page", response_model=NumberedPage[ProductRead])
+def read_products_page(
+    session: Read, page: PageNumber = 1, page_size: PageSize = 20
+) -> dict[str, Any]:
+    """Products with their categories, in numbered pages, newest first."""
+    query = select(Product).options(WITH_CATEGORY)
+    return numbered_page(session, query, page, page_size)
+
+
+@app.get("/products/with-categories", response_model=list[ProductRead])
+def list_products_with_categories(session: Read, paging: Paged) -> list[Product]:
+    """List the active products with their categories."""
+    query = select(Product).where(Product.is_active).options(WITH_CATEGORY)
+    return page(session, query, paging)
+
+
+@app.get("/products/by-category-stats")
+def list_category_stats(session: Read) -> list[CategoryStats]:
+    """Count and prices of the active products by category, most products first."""
+    count, price, name = func.count(), Product.price, col(Category.name)
+    query = (
+        cast(Any, select)(name, count, func.sum(price), func.min(price), func.max(price))
+        .select_from(Product)
+        .outerjoin(Category)
+        .where(Product.is_active)
+        .group_by(Category.id, name)
+        .order_by(count.desc(), name.is_(None), name)
+    )
+    return [
+        CategoryStats(
+            category=category,
+            product_count=count,
+            avg_price=(total / count).quantize(Decimal("0.01"), ROUND_HALF_UP),
+            min_price=least,
+            max_price=most,
+        )
+        for category, count, total, least, most in session.exec(query)
+    ]
+
+
+@app.get("/products/by-sku/{sku}")
+def read_product_by_sku(session: Read, sku: Sku) -> Product:
+    """Read the product with this SKU, in whatever case."""
+    return session.exec(select(Product).where(Product.sku == sku)).first() or missing(
+        "Product not found"
+    )
+
+
+@app.get("/products/by-slug/{slug}")
+def read_product_by_slug(session: Read, slug: Slug) -> Product:
+    """Read the product with this slug."""
+    return session.exec(select(Product).where(Product.slug == slug)).first() or missing(
+        "Product not found"
+    )
+
+
+@app.get("/products/low-stock")
+def list_low_stock(session: Read, paging: Paged, threshold: Count = 10) -> list[Product]:
+    """List the active products of which so many or fewer are left, least first."""
+    query = select(Product).where(Product.is_active, Product.stock_quantity <= threshold)
+    return page(session, query, paging, "stock_quantity")
+
+
+@app.post("/products/{product_id}/stock", responses=problems(400))
+def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
+    """Add to the stock, or with a negative change take from it; never below zero."""
+    product = get_or_404(session, Product, product_id)
+    if product.stock_quantity + data.change < 0:
+        refuse(f"Insufficient stock. Current: {product.stock_quantity}")
+    if product.stock_quantity + data.change > MAX_INT:
+        refuse(f"Too much stock. Current: {product.stock_quantity}")
+    product.stock_quantity += data.change
+    return product
+
+
+# Orders ---------------------------------------------------------------------------------
+
+WITH_LINES = selectinload(cast(Any, Order.lines))
+WITH_PRODUCTS = WITH_LINES.joinedload(cast(Any, OrderLine.product))
+WITH_USER = joinedload(cast(Any, Order.user))
+NEXT_STATUS = {
+    OrderStatus.pending: {OrderStatus.confirmed, OrderStatus.cancelled},
+    OrderStatus.confirmed: {OrderStatus.shipped, OrderStatus.cancelled},
+    OrderStatus.shipped: {OrderStatus.delivered},
+}
+
+
+@app.get("/orders/", response_model=list[OrderSummary])
+def list_orders(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "total_amount", "created_at")] = "id",
+    user_id: Id | None = None,
+    status: OrderStatus | None = None,
+) -> list[Order]:
+    """List orders, without their lines."""
+    query = select(Order)
+    if user_id is not None:
+        query = query.where(Order.user_id == user_id)
+    if status is not None:
+        query = query.where(Order.status == status)
+    return page(session, query, paging, sort)
+
+
+@app.post("/orders/", status_code=201, response_model=OrderRead, responses=problems(400, 404))
+def create_order(session: Write, data: OrderCreate) -> Order:
+    """Place an order, at the products' prices of this moment. The stock goes down with it.
+
+    404 for an unknown user or product, 400 for a product that is inactive or sold out.
+    """
+    user = session.get(User, data.user_id) or missing(f"User {data.user_id} not found")
+    products = lock_rows(session, Product, (line.product_id for line in data.items))
+    lines = []
+    for line in data.items:
+        product = products.get(line.product_id) or missing(f"Product {line.product_id} not found")
+        take_from_stock(product, line.quantity)
+        price, total = product.price, product.price * line.quantity
+        lines.append(OrderLine(**line.model_dump(), unit_price=price, total_price=total))
+    order = Order(
+        order_number=new_order_number(session),
+        total_amount=sum((line.total_price for line in lines), Decimal(0)),
+        user_id=user.id,
+        shipping_address=data.shipping_address,
+        lines=lines,
+    )
+    if order.total_amount > MAX_MONEY:
+        refuse("Order total too large")
+    add(session, order)
+    notify(session, order, f"Order {order.order_number} was placed")
+    return order
+
+
+@app.get("/orders/{order_id}", response_model=OrderRead)
+def read_order(session: Read, order_id: Id) -> Order:
+    """Read an order with its lines."""
+    return get_or_404(session, Order, order_id, WITH_LINES)
+
+
+@app.delete("/orders/{order_id}", status_code=204, responses=problems(400))
+def delete_order(session: Write, order_id: Id) -> None:
+    """Delete an order that was cancelled."""
+    order = get_or_404(session, Order, order_id)
+    if order.status != OrderStatus.cancelled:
+        refuse("Only a cancelled order can be deleted")
+    session.delete(order)
+
+
+@app.get("/orders/{order_id}/details", response_model=OrderDetails)
+def read_order_details(session: Read, order_id: Id) -> Order:
+    """Read an order with its user, and with the product of each line."""
+    return get_or_404(session, Order, order_id, WITH_USER, WITH_PRODUCTS)
+
+
+@app.get("/orders/user/{user_id}", response_model=list[OrderSummary])
+def list_orders_of_user(session: Read, paging: Paged, user_id: Id) -> list[Order]:
+    """List a user's orders, newest first."""
+    get_or_404(session, User, user_id)
+    return page(session, select(Order).where(Order.user_id == user_id), paging, "-id")
+
+
+@app.patch("/orders/{order_id}/status", responses=problems(400))
+def change_order_status(session: Write, order_id: Id, new_status: OrderStatus) -> OrderStatusChange:
+    """Confirm, ship, deliver or cancel an order; anything out of turn is a 400.
+
+    Cancelling gives the stock back, and what was paid.
+    """
+    order = get_or_404(session, Order, order_id)
+    set_status(session, order, new_status)
+    if new_status == OrderStatus.cancelled:
+        undo_order(session, order)
+    return OrderStatusChange(order_id=order_id, new_status=new_status)
+
+
+@app.get("/orders/stats/summary")
+def read_order_stats(session: Read, user_id: Id | None = None) -> OrderStats:
+    """Count orders by status and sum up the revenue, in which cancelled ones do not count."""
+    query = select(Order.status, func.count(), func.sum(Order.total_amount)).group_by(Order.status)
+    if user_id is not None:
+        query = query.where(Order.user_id == user_id)
+    rows = session.exec(query).all()
+    earned = [amount for status, _, amount in rows if status != OrderStatus.cancelled]
+    return OrderStats(
+        total_orders=sum(count for _, count, _ in rows),
+        total_revenue=sum(earned, Decimal(0)),
+        orders_by_status=dict.fromkeys(OrderStatus, 0) | {s: count for s, count, _ in rows},
+    )
+
+
+@app.get("/orders/stats/daily")
+def list_daily_orders(
+    session: Read, days: Annotated[int, Query(ge=1, le=3660)] = 30
+) -> list[DailyOrders]:
+    """Orders and revenue of each of the last days (UTC), oldest first, without cancelled ones."""
+    first = now().date() - timedelta(days=days - 1)
+    day = func.date(Order.created_at)
+    query = (
+        select(day, func.count(), func.sum(Order.total_amount))
+        .where(Order.created_at >= datetime.combine(first, time(), UTC))
+        .where(Order.status != OrderStatus.cancelled)
+        .group_by(day)
+    )
+    found = {str(day): (count, revenue) for day, count, revenue in session.exec(query)}
+    dates = [first + timedelta(days=n) for n in range(days)]
+    numbers = [(date, *found.get(str(date), (0, Decimal(0)))) for date in dates]
+    return [DailyOrders(date=date, orders=n, revenue=revenue) for date, n, revenue in numbers]
+
+
+def take_from_stock(product: Product, quantity: int) -> None:
+    if not product.is_active:
+        refuse(f"Product '{product.name}' is not available")
+    if product.stock_quantity < quantity:
+        available = f"Available: {product.stock_quantity}, Requested: {quantity}"
+        refuse(f"Insufficient stock for '{product.name}'. {available}")
+    product.stock_quantity -= quantity
+
+
+def new_order_number(session: Session) -> str:
+    made_up(session, "order_number")
+    tail = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(6))
+    return f"ORD-{now():%Y%m%d%H%M%S}-{tail}"
+
+
+def set_status(session: Session, order: Order, new_status: OrderStatus) -> None:
+    if new_status not in NEXT_STATUS.get(order.status, ()):
+        refuse(f"Cannot transition from {order.status} to {new_status}")
+    order.status = new_status
+    notify(session, order, f"Order {order.order_number} is now {new_status}")
+
+
+def undo_order(session: Session, order: Order) -> None:
+    """Give the stock back, and what was paid."""
+    lines = session.exec(select(OrderLine).where(OrderLine.order_id == order.id)).all()
+    products = lock_rows(session, Product, (line.product_id for line in lines))
+    for line in lines:
+        products[line.product_id].stock_quantity += line.quantity
+    unpaid = col(Payment.refunded_at).is_(None)
+    for payment in session.exec(select(Payment).where(Payment.order_id == order.id, unpaid)):
+        account = get_or_404(session, Account, payment.account_id)
+        deposit(account, payment.amount)
+        payment.refunded_at = now()
+
+
+# Notifications --------------------------------------------------------------------------
+
+
+@app.get("/notifications/")
+def list_notifications(
+    session: Read,
+    paging: Paged,
+    sort: ById = "id",
+    user_id: Id | None = None,
+    order_id: Id | None = None,
+) -> list[Notification]:
+    """List notifications."""
+    query = select(Notification)
+    if user_id is not None:
+        query = query.where(Notification.user_id == user_id)
+    if order_id is not None:
+        query = query.where(Notification.order_id == order_id)
+    return page(session, query, paging, sort)
+
+
+def notify(session: Session, order: Order, message: str) -> None:
+    """Tell the order's user, in a savepoint: when that fails, the order stands all the same."""
+    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(Notification(user_id=order.user_id, order_id=order.id, message=message))
+    except DBAPIError as error:
+        if db.kind_of(error) == "retry":  # the whole transaction is gone, not the savepoint
+            raise
+        logger.warning("order %s: no notification: %s", order.id, error.orig)
+
+
+# Posts ----------------------------------------------------------------------------------
+
+WITH_TAGS = selectinload(cast(Any, Post.tags))
+
+
+@app.get("/posts/", response_model=list[PostRead])
+def list_posts(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id", "title", "created_at", "view_count")] = "id",
+    author_id: Id | None = None,
+    status: PostStatus | None = None,
+    tag: Slug | None = None,
+    q: Search | None = None,
+) -> list[Post]:
+    """List posts with their tags. `tag` is a slug; `q` is looked for in the title."""
+    query = select(Post).options(WITH_TAGS)
+    if author_id is not None:
+        query = query.where(Post.author_id == author_id)
+    if status is not None:
+        query = query.where(Post.status == status)
+    if tag is not None:
+        query = query.where(cast(Any, Post.tags).any(Tag.slug == tag))
+    if q:
+        query = query.where(contains(Post.title, q))
+    return page(session, query, paging, sort)
+
+
+@app.post("/posts/", status_code=201, response_model=PostRead)
+def create_post(session: Write, data: PostCreate) -> Post:
+    """Create a post. Without a slug it gets one made from its title."""
+    post = Post.model_validate(data, update={"slug": fill_slug(session, Post, data)})
+    post.tags = get_tags(session, data.tag_ids)
+    return add(session, published(post))
+
+
+@app.get("/posts/{post_id}", response_model=PostRead)
+def read_post(session: Read, post_id: Id) -> Post:
+    """Read a post with its tags."""
+    return get_or_404(session, Post, post_id, WITH_TAGS)
+
+
+@app.put("/posts/{post_id}", response_model=PostRead)
+def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
+    """Replace a post: fields that are left out get their defaults."""
+    post = get_or_404(session, Post, post_id, WITH_TAGS)
+    slug = fill_slug(session, Post, data, post)
+    post.sqlmodel_update(data.model_dump() | {"slug": slug})
+    post.tags = get_tags(session, data.tag_ids)
+    return published(post)
+
+
+@app.patch("/posts/{post_id}", response_model=PostRead)
+def update_post(session: Write, post_id: Id, data: PostUpdate) -> Post:
+    """Change the fields that are sent."""
+    post = get_or_404(session, Post, post_id, WITH_TAGS)
+    post.sqlmodel_update(data.model_dump())
+    if "tag_ids" in data.model_fields_set:
+        post.tags = get_tags(session, data.tag_ids)
+    return published(post)
+
+
+@app.delete("/posts/{post_id}", status_code=204)
+def delete_post(session: Write, post_id: Id) -> None:
+    """Delete a post. Its tags stay."""
+    session.delete(get_or_404(session, Post, post_id))
+
+
+@app.post("/posts/{post_id}/views")
+def count_view(session: Write, post_id: Id) -> PostViews:
+    """Count a view of the post. It is no change of the post: `updated_at` stays."""
+    post = get_or_404(session, Post, post_id)
+    views = post.view_count + 1
+    viewed = {"view_count": views, "updated_at": post.updated_at}
+    session.exec(update(Post).where(col(Post.id) == post_id).values(viewed))
+    return PostViews(view_count=views)
+
+
+def get_tags(session: Session, ids: list[int]) -> list[Tag]:
+    tags = list(session.exec(select(Tag).where(col(Tag.id).in_(ids)).order_by(col(Tag.id))))
+    if len(tags) < len(set(ids)):
+        raise db.ConflictError("tag_ids refers to nothing")
+    return tags
+
+
+def published(post: Post) -> Post:
+    """Note when the post was published, the first time that it is."""
+    if post.status == PostStatus.published and post.published_at is None:
+        post.published_at = now()
+    return post
+
+
+# Tags -----------------------------------------------------------------------------------
+
+
+@app.get("/tags/")
+def list_tags(
+    session: Read, paging: Paged, sort: Annotated[str, sortable("id", "name")] = "id"
+) -> list[Tag]:
+    """List tags."""
+    return page(session, select(Tag), paging, sort)
+
+
+@app.post("/tags/", status_code=201)
+def create_tag(session: Write, data: TagCreate) -> Tag:
+    """Create a tag. Without a slug it gets one made from its name."""
+    return add(session, Tag.model_validate(data, update={"slug": fill_slug(session, Tag, data)}))
+
+
+@app.get("/tags/{tag_id}")
+def read_tag(session: Read, tag_id: Id) -> Tag:
+    """Read a tag."""
+    return get_or_404(session, Tag, tag_id)
+
+
+@app.put("/tags/{tag_id}")
+def replace_tag(session: Write, tag_id: Id, data: TagCreate) -> Tag:
+    """Replace a tag: fields that are left out get their defaults."""
+    tag = get_or_404(session, Tag, tag_id)
+    return tag.sqlmodel_update(data, update={"slug": fill_slug(session, Tag, data, tag)})
+
+
+@app.patch("/tags/{tag_id}")
+def update_tag(session: Write, tag_id: Id, data: TagUpdate) -> Tag:
+    """Change the fields that are sent."""
+    return get_or_404(session, Tag, tag_id).sqlmodel_update(data.model_dump())
+
+
+@app.delete("/tags/{tag_id}", status_code=204)
+def delete_tag(session: Write, tag_id: Id) -> None:
+    """Delete a tag. The posts that had it stay."""
+    session.delete(get_or_404(session, Tag, tag_id))
+
+
+# Accounts -------------------------------------------------------------------------------
+
+
+@app.get("/accounts/")
+def list_accounts(
+    session: Read, paging: Paged, sort: ById = "id", user_id: Id | None = None
+) -> list[Account]:
+    """List accounts."""
+    query = select(Account)
+    if user_id is not None:
+        query = query.where(Account.user_id == user_id)
+    return page(session, query, paging, sort)
+
+
+@app.post("/accounts/", status_code=201)
+def create_account(session: Write, data: AccountCreate) -> Account:
+    """Open an account for a user, who may have several."""
+    return add(session, Account.model_validate(data))
+
+
+@app.get("/accounts/{account_id}")
+def read_account(session: Read, account_id: Id) -> Account:
+    """Read an account."""
+    return get_or_404(session, Account, account_id)
+
+
+def withdraw(account: Account, amount: Decimal) -> None:
+    if account.balance < amount:
+        refuse("Insufficient funds")
+    account.balance -= amount
+
+
+def deposit(account: Account, amount: Decimal) -> None:
+    if account.balance + amount > MAX_MONEY:
+        refuse("Balance too large")
+    account.balance += amount
+
+
+# Transfers ------------------------------------------------------------------------------
+
+
+@app.get("/transfers/")
+def list_transfers(
+    session: Read, paging: Paged, sort: ById = "id", account_id: Id | None = None
+) -> list[Transfer]:
+    """List transfers; `account_id` is where they come from or go to."""
+    query = select(Transfer)
+    if account_id is not None:
+        come_from = col(Transfer.from_account_id) == account_id
+        query = query.where(or_(come_from, col(Transfer.to_account_id) == account_id))
+    return page(session, query, paging, sort)
+
+
+@app.post("/transfers/", status_code=201, responses=problems(400, 404))
+def create_transfer(session: Write, data: TransferCreate) -> Transfer:
+    """Move money from one account to another. No balance goes below zero."""
+    if data.from_account_id == data.to_account_id:
+        refuse("Cannot transfer to the same account")
+    accounts = lock_rows(session, Account, (data.from_account_id, data.to_account_id))
+    for id in (data.from_account_id, data.to_account_id):
+        if id not in accounts:
+            missing(f"Account {id} not found")
+    withdraw(accounts[data.from_account_id], data.amount)
+    deposit(accounts[data.to_account_id], data.amount)
+    return add(session, Transfer.model_validate(data))
+
+
+@app.get("/transfers/{transfer_id}")
+def read_transfer(session: Read, transfer_id: Id) -> Transfer:
+    """Read a transfer."""
+    return get_or_404(session, Transfer, transfer_id)
+
+
+# Payments -------------------------------------------------------------------------------
+
+
+@app.get("/orders/{order_id}/payments", tags=["payments"])
+def list_payments(session: Read, paging: Paged, order_id: Id) -> list[Payment]:
+    """List an order's payments."""
+    get_or_404(session, Order, order_id)
+    return page(session, select(Payment).where(Payment.order_id == order_id), paging)
+
+
+@app.post(
+    "/orders/{order_id}/payments", status_code=201, tags=["payments"], responses=problems(400)
+)
+def create_payment(session: Write, order_id: Id, data: PaymentCreate) -> Payment:
+    """Pay a pending order from an account, which confirms the order."""
+    order = get_or_404(session, Order, order_id)
+    if order.status != OrderStatus.pending:
+        refuse(f"Only a pending order can be paid, and this one is {order.status}")
+    account = lock_rows(session, Account, [data.account_id]).get(data.account_id)
+    account = account or missing(f"Account {data.account_id} not found")
+    withdraw(account, order.total_amount)
+    set_status(session, order, OrderStatus.confirmed)
+    return add(
+        session, Payment(order_id=order_id, account_id=account.id, amount=order.total_amount)
+    )
+
+
+# A path without parameters comes before one with them, wherever their sections are: /users/page
+# is not the user with the id "page".
+app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
+
+# Command line ---------------------------------------------------------------------------
+
+cli = typer.Typer(help=f"{settings.app_name}. Without a command: serve.", add_completion=False)
+
+
+@cli.command()
+def serve(
+    host: str = "127.0.0.1", port: int = 8000, workers: int = 1, reload: bool = False
+) -> None:
+    """Migrate the database, then serve the API."""
+    uvicorn.run(
+        app if workers == 1 and not reload else "main:app",
+        host=host,
+        port=port,
+        workers=workers,
+        reload=reload,
+        app_dir=str(Path(__file__).parent),
+        timeout_graceful_shutdown=10,
+    )
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the newest revision."""
+    db.migrate()
+    print(f"The database is at revision {db.newest_revision()}.")
+
+
+@cli.command()
+def backup(file: Path) -> None:
+    """Copy a SQLite database to FILE, consistently, while it is in use."""
+    url = make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite":
+        tool = "pg_dump" if url.get_backend_name() == "postgresql" else "mariadb-dump or mysqldump"
+        sys.exit(f"This copies SQLite databases. For {url.get_backend_name()} use {tool}.")
+    if file.exists() or not Path(str(url.database)).exists():
+        sys.exit(f"{file} exists already." if file.exists() else f"{url.database} does not exist.")
+    with (
+        closing(sqlite3.connect(str(url.database))) as source,
+        closing(sqlite3.connect(file)) as copy,
+    ):
+        source.backup(copy)
+    print(f"Copied to {file}.")
+
+
+@cli.command()
+def demo(products: int = 200, users: int = 50, orders: int = 500) -> None:
+    """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
+    db.migrate()
+    dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
+    with Session(db.writer.engine) as session, Progress(*PROGRESS) as progress:
+        if any(session.exec(select(model).limit(1)).first() for model in (User, Product, Category)):
+            sys.exit("This database has data already; the demo fills an empty one.")
+
+        def fill(table: type[SQLModel], total: int, rows: Iterable[dict[str, Any]]) -> None:
+            task, rows = progress.add_task(f"{table.__tablename__} rows", total=total), iter(rows)
+            while batch := list(islice(rows, 1000)):
+                session.connection().execute(insert(table), batch)
+                progress.advance(task, len(batch))
+
+        def ids(table: type[Entity]) -> range:
+            first, last = session.exec(select(func.min(table.id), func.max(table.id))).one()
+            return range(first, last + 1) if first else range(0)
+
+        fill(Category, len(SHELVES), demo_categories())
+        fill(Product, products, demo_products(products, dice, ids(Category)))
+        fill(User, users, demo_users(users, dice, hasher.hash(password)))
+        fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
+        fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
+        links = ({"post_id": id, "tag_id": dice.choice(ids(Tag))} for id in ids(Post))
+        fill(PostTag, users // 2, links)
+        task = progress.add_task("order rows", total=orders)
+        if users and products:
+            for count in demo_orders(session, orders, dice, ids(Product), ids(User)):
+                progress.advance(task, count)
+        session.commit()
+    print(f"The password of every user is {password}")
+
+
+SHELVES = {
+    "Electronics": ["Headphones", "Keyboard", "Monitor", "Webcam", "Speaker"],
+    "Kitchen": ["Kettle", "Pan", "Teapot", "Grinder", "Knife"],
+    "Garden": ["Spade", "Lantern", "Bucket", "Bench", "Planter"],
+    "Books": ["Cookbook", "Atlas", "Novel", "Notebook", "Dictionary"],
+    "Toys": ["Puzzle", "Kite", "Train", "Robot", "Marble"],
+}
+LOOKS = ["Classic", "Folding", "Compact", "Large", "Blue", "Red", "Light", "Plain", "Little"]
+FIRST_NAMES = ["Ada", "Ben", "Chloe", "Dmitri", "Elif", "Femi", "Grace", "Hiro", "Ines", "Jonas"]
+LAST_NAMES = ["Abe", "Brown", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad", "Ito"]
+DEMO_TAGS = ["News", "Guides", "Reviews", "Recipes"]
+DEMO_DAYS = 90
+PROGRESS = TextColumn("{task.description:>15}"), BarColumn(), MofNCompleteColumn()
+
+
+def demo_categories() -> Iterator[dict[str, Any]]:
+    for name in SHELVES:
+        yield {"name": name, "slug": name.lower(), "description": f"All for {name.lower()}"}
+
+
+def demo_products(count: int, dice: random.Random, shelves: range) -> Iterator[dict[str, Any]]:
+    things = [
+        (shelf, t) for row in zip(*SHELVES.values(), strict=True) for shelf, t in enumerate(row)
+    ]
+    for n in range(count):
+        shelf, thing = things[n % len(things)]
+        series, look = divmod(n // len(things), len(LOOKS))
+        name = f"{LOOKS[look]} {thing}" + (f" {series + 1}" if series else "")
+        yield {
+            "name": name,
+            "slug": name.lower().replace(" ", "-"),
+            "description": f"A {name.lower()} for every day.",
+            "price": Decimal(dice.randint(500, 25_000)) / 100,
+            "stock_quantity": dice.choice([0, 3, 8, 20, 50, 100, 200]),
+            "sku": f"{thing[:3].upper()}-{n + 1:05}",
+            "is_active": dice.random() < 0.95,
+            "category_id": shelves[shelf],
+        }
+
+
+def demo_users(count: int, dice: random.Random, password_hash: str) -> Iterator[dict[str, Any]]:
+    for n in range(1, count + 1):
+        yield {
+            "username": f"customer{n}",
+            "email": f"customer{n}@example.com",
+            "full_name": f"{dice.choice(FIRST_NAMES)} {dice.choice(LAST_NAMES)}",
+            "is_active": dice.random() < 0.95,
+            "password_hash": password_hash,
+        }
+
+
+def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict[str, Any]]:
+    for n in range(1, count + 1):
+        thing = dice.choice(dice.choice(list(SHELVES.values())))
+        yield {
+            "title": f"How to choose a {thing.lower()}",
+            "slug": f"how-to-choose-a-{thing.lower()}-{n}",
+            "content": f"Look at it, hold it, ask for its price: a good {thing.lower()} lasts.",
+            "status": PostStatus.published,
+            "published_at": now(),
+            "view_count": dice.randint(0, 500),
+            "author_id": dice.choice(authors),
+        }
+
+
+def demo_orders(
+    session: Session, count: int, dice: random.Random, products: range, users: range
+) -> Iterator[int]:
+    """Insert orders over the last days in batches; after each, how many."""
+    begin = now() - timedelta(days=DEMO_DAYS)
+    step = timedelta(days=DEMO_DAYS) / max(count, 1)
+    for batch in (range(n, min(n + 500, count)) for n in range(0, count, 500)):
+        ids = {id: None for _ in batch for id in dice.sample(products, min(len(products), 2))}
+        price = select(col(Product.id), col(Product.price)).where(col(Product.id).in_(ids))
+        goods = session.exec(price).all()
+        orders = [demo_order(n, begin + step * (n + dice.random()), dice, users) for n in batch]
+        baskets = {}
+        for order in orders:
+            basket = [
+                {"product_id": id, "quantity": n, "unit_price": price, "total_price": price * n}
+                for id, price in dice.sample(goods, min(len(goods), dice.randint(1, 3)))
+                for n in [dice.randint(1, 3)]
+            ]
+            order["total_amount"] = sum(line["total_price"] for line in basket)
+            baskets[order["order_number"]] = basket
+        session.connection().execute(insert(Order), orders)
+        number = col(Order.order_number)
+        found = select(col(Order.id), number).where(number.in_(baskets))
+        lines = [{"order_id": id, **line} for id, n in session.exec(found) for line in baskets[n]]
+        session.connection().execute(insert(OrderLine), lines)
+        yield len(orders)
+
+
+def demo_order(n: int, created: datetime, dice: random.Random, users: range) -> dict[str, Any]:
+    status, age = OrderStatus.delivered, now() - created
+    if dice.random() < 0.06:
+        status = OrderStatus.cancelled
+    elif age < timedelta(days=7):
+        status = dice.choice([OrderStatus.pending, OrderStatus.confirmed, OrderStatus.shipped])
+    return {
+        "order_number": f"ORD-{created:%Y%m%d%H%M%S}-{n:06}",
+        "status": status,
+        "user_id": dice.choice(users),
+        "created_at": created,
+        "updated_at": created,
+    }
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    is_command = arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
+    cli(arguments if is_command else ["serve", *arguments])

@@ -1,0 +1,721 @@
+"""The shop's data: one class per entity is both its table and its JSON.
+
+Every section reads the same way:
+
+    ThingBase     the fields that a client sends and gets back
+    Thing         the table (`table=True`), and what a client gets
+    ThingCreate   what a client sends to create one, or to replace one
+    ThingUpdate   what a client sends to change one: every field may be left out
+    ThingRead     only where an answer embeds related rows, or sums rows up
+
+Sections: vocabulary, shared bases, items, users, categories, products, orders,
+notifications, posts, tags, accounts, transfers, payments.
+
+A type says the same to the API and to the database: `Name` is at most 200 characters in
+JSON and in the column. So the limits of a field stand in its type, and what only the
+database needs (`unique`, `foreign_key`, `index`) in its `Field(...)`. Where a field may be
+null, the None stands inside the `Annotated`: `Name | None` would lose the length.
+"""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+import pydantic
+from email_validator import EmailNotValidError, validate_email
+from pydantic import (
+    MISSING,
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Computed,
+    Connection,
+    Dialect,
+    Enum,
+    Index,
+    Integer,
+    Numeric,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.orm import Mapper, QueryContext
+from sqlalchemy.types import TypeEngine
+from sqlmodel import Field, Relationship, SQLModel
+
+# Every constraint and index gets a name that says its table and columns, on every database.
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+# Vocabulary -----------------------------------------------------------------------------
+
+MAX_INT = 2**31 - 1  # the largest INTEGER that all three databases store
+MAX_MONEY = Decimal("99999999.99")  # the largest NUMERIC(10, 2)
+
+
+class MoneyType(TypeDecorator[Decimal]):
+    """A column of money: NUMERIC(10, 2), and exact on every database.
+
+    SQLite has no decimals: it would keep 0.30 as a float, and 0.30 - 3 * 0.10 would be
+    below zero. So there it is a whole number of cents, in sums and comparisons too.
+    """
+
+    impl = Numeric(10, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else Numeric(10, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return (
+            Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
+        )
+
+
+def email_address(value: str) -> str:
+    """A valid address (RFC 5321, as email-validator reads it) in lower case."""
+    try:
+        return validate_email(value, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:  # whose own message would quote the address
+        raise PydanticCustomError("email", "Input should be a valid e-mail address") from None
+
+
+def strong_password(value: SecretStr) -> SecretStr:
+    """At least an upper-case letter and a digit, and no NUL."""
+    secret = value.get_secret_value()
+    if "\0" in secret or not (any(map(str.isupper, secret)) and any(map(str.isdigit, secret))):
+        raise PydanticCustomError("password", "Input should have an upper-case letter and a digit")
+    return value
+
+
+def money_schema(**bounds: float) -> WithJsonSchema:
+    """How OpenAPI describes money that comes in: a number, or the same as a string."""
+    number = {"type": "number", "maximum": float(MAX_MONEY), "multipleOf": 0.01, **bounds}
+    text = {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,2})?$"}
+    return WithJsonSchema({"anyOf": [number, text]}, mode="validation")
+
+
+# PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
+NO_NUL = pydantic.Field(pattern=r"^[^\x00]*$")
+SLUG = pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+# Money is a Decimal in Python and a number in JSON: two decimals fit a float exactly enough
+# to read back the same digits.
+NUMBER = PlainSerializer(float, return_type=float, when_used="json")
+
+Id = Annotated[int, Field(ge=1, le=MAX_INT)]
+OptionalId = Annotated[int | None, Field(ge=1, le=MAX_INT)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+Name = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+Slug = Annotated[str, Field(max_length=200), SLUG]
+OptionalSlug = Annotated[str | None, Field(max_length=200), SLUG]
+OptionalText = Annotated[str | None, Field(max_length=10_000), NO_NUL]
+Search = Annotated[str, Field(max_length=200), NO_NUL]
+SearchFor = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+Username = Annotated[
+    str, Field(min_length=3, max_length=50), pydantic.Field(pattern=r"^[A-Za-z0-9_]+$")
+]
+Sku = Annotated[
+    str,
+    Field(min_length=1, max_length=50),
+    pydantic.Field(pattern=r"^[A-Za-z0-9-]+$"),
+    AfterValidator(str.upper),
+]
+OptionalNote = Annotated[str | None, Field(max_length=500), NO_NUL]
+Email = Annotated[
+    str,
+    Field(max_length=254),
+    AfterValidator(email_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
+]
+Password = Annotated[
+    SecretStr,
+    Field(min_length=8, max_length=100),
+    AfterValidator(strong_password),
+    pydantic.Field(json_schema_extra={"pattern": "(?=.*[A-Z])(?=.*[0-9])"}),
+]
+Money = Annotated[
+    Decimal, Field(max_digits=10, decimal_places=2, sa_type=MoneyType), NUMBER, money_schema()
+]
+Price = Annotated[
+    Decimal,
+    Field(gt=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
+    NUMBER,
+    money_schema(exclusiveMinimum=0),
+]
+Balance = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
+    NUMBER,
+    money_schema(minimum=0),
+]
+Sum = Annotated[Decimal, NUMBER]  # of many rows, so of any size
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def choice(values: type[StrEnum]) -> Any:
+    """The column of an enum: a plain string, since a native PostgreSQL enum outlives its table."""
+    return Enum(values, native_enum=False, length=20)
+
+
+# Shared bases ---------------------------------------------------------------------------
+
+
+class Schema(SQLModel):
+    """What a client may send: a key that is not known here is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
+
+
+class Partial(SQLModel):
+    """For ThingUpdate: every field may be left out, and then is not in `model_dump()` either.
+
+    The fields keep their limits, and a null where none is allowed stays an error.
+    """
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for field in cls.model_fields.values():
+            field.default, field.default_factory = MISSING, None
+        cls.model_rebuild(force=True)
+
+
+class Entity(SQLModel):
+    """A row with an id, which the database gives."""
+
+    model_config = ConfigDict(  # type: ignore[assignment]
+        json_schema_serialization_defaults_required=True
+    )
+
+    id: int = Field(
+        default=None,
+        primary_key=True,
+        schema_extra={"json_schema_extra": lambda schema: schema.pop("default", None)},
+    )
+
+
+@event.listens_for(Entity, "load", propagate=True)
+def on_load(row: Entity, _: QueryContext) -> None:
+    in_declared_order(row)
+
+
+@event.listens_for(Entity, "after_insert", propagate=True)
+def on_insert(_: Mapper[Any], __: Connection, row: Entity) -> None:
+    in_declared_order(row)
+
+
+def in_declared_order(row: Entity) -> None:
+    """Put a row's values in the order of its fields, which is that of the JSON keys.
+
+    SQLAlchemy fills in a loaded row from a set, so in another order in every process.
+    """
+    values = row.__dict__
+    for name in type(row).model_fields:
+        if name in values:
+            values[name] = values.pop(name)
+
+
+class Created(SQLModel):
+    created_at: datetime = Field(default_factory=now)
+
+
+class Timestamps(Created):
+    updated_at: datetime = Field(default_factory=now, sa_column_kwargs={"onupdate": now})
+
+
+T = TypeVar("T")
+
+
+class NumberedPage(BaseModel, Generic[T]):
+    """One page of a list whose pages are numbered from 1."""
+
+    items: list[T]
+    total: int
+    page: int
+    page_size: int
+    total_pages: int
+    has_next: bool
+    has_previous: bool
+
+
+class Notice(BaseModel):
+    message: str
+
+
+class Paging(BaseModel):
+    """The query parameters of every list."""
+
+    skip: Count = pydantic.Field(0, description="How many rows to leave out.")
+    limit: int = pydantic.Field(20, ge=1, le=100, description="How many rows to give.")
+    after: Annotated[int | None, pydantic.Field(ge=0, le=MAX_INT)] = pydantic.Field(
+        None, description="The last id seen, in a list sorted by id: the rows after that one."
+    )
+    count: bool = pydantic.Field(False, description="Whether to give X-Total-Count.")
+
+
+# Items ----------------------------------------------------------------------------------
+
+
+class ItemBase(Schema):
+    title: Name
+    description: OptionalText = None
+    price: Price
+    is_available: bool = True
+
+
+class Item(ItemBase, Entity, table=True):
+    __table_args__ = (CheckConstraint("price > 0", "price_positive"),)
+
+
+class ItemCreate(ItemBase):
+    pass
+
+
+class ItemUpdate(Partial, ItemBase):
+    pass
+
+
+# Users ----------------------------------------------------------------------------------
+
+
+class UserBase(Schema):
+    username: Username
+    email: Email = Field(unique=True)
+    full_name: Annotated[str | None, Field(max_length=100), NO_NUL] = None
+    bio: Annotated[str | None, Field(max_length=1000), NO_NUL] = None
+
+
+class UserState(UserBase):
+    is_active: bool = True
+    is_superuser: bool = False
+
+
+class User(Timestamps, UserState, Entity, table=True):
+    password_hash: str = Field(max_length=255, exclude=True, repr=False)
+    # "Ann" and "ann" are one name: the database derives this column, and keeps it unique.
+    username_key: str | None = Field(
+        default=None,
+        exclude=True,
+        repr=False,
+        sa_column=Column(
+            String(50),
+            Computed("lower(username)", persisted=True),
+            unique=True,
+            info={"field": "username"},
+        ),
+    )
+
+
+class UserCreate(UserBase):
+    password: Password
+
+
+UserCreates = Annotated[list[UserCreate], Field(min_length=1, max_length=100)]
+
+
+class UserUpdate(Partial, UserState):
+    password: Password
+
+
+class UserRead(Timestamps, UserState, Entity):
+    posts: list["Post"]
+
+
+class TopSpender(BaseModel):
+    username: str
+    email: str
+    order_count: int
+    total_spent: Sum
+
+
+class ActiveUsers(BaseModel):
+    active_users: int
+
+
+class Deactivated(BaseModel):
+    deactivated_count: int
+
+
+class Deleted(BaseModel):
+    deleted_count: int
+
+
+# Categories -----------------------------------------------------------------------------
+
+
+class CategoryBase(Schema):
+    name: Annotated[str, Field(min_length=1, max_length=100), NO_NUL] = Field(unique=True)
+    slug: Slug = Field(unique=True)
+    description: OptionalText = None
+    parent_id: OptionalId = Field(
+        default=None, foreign_key="category.id", ondelete="SET NULL", index=True
+    )
+
+
+class Category(Created, CategoryBase, Entity, table=True):
+    pass
+
+
+class CategoryCreate(CategoryBase):
+    slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
+
+
+class CategoryUpdate(Partial, CategoryBase):
+    pass
+
+
+class CategoryTree(Created, CategoryBase, Entity):
+    children: list["CategoryTree"]
+
+
+class CategoryProducts(BaseModel):
+    category: str
+    product_count: int
+    products: list["Product"]
+
+
+# Products -------------------------------------------------------------------------------
+
+
+class ProductBase(Schema):
+    name: Name
+    slug: Slug = Field(unique=True)
+    description: OptionalText = None
+    price: Price
+    stock_quantity: Count = Field(default=0, sa_type=BigInteger)
+    sku: Sku = Field(unique=True)
+    is_active: bool = True
+    category_id: OptionalId = Field(
+        default=None, foreign_key="category.id", ondelete="SET NULL", index=True
+    )
+
+
+class Product(Timestamps, ProductBase, Entity, table=True):
+    __table_args__ = (
+        UniqueConstraint("name", "category_id"),
+        CheckConstraint("price > 0", "price_positive"),
+        CheckConstraint("stock_quantity >= 0", "stock_quantity_not_negative"),
+    )
+
+    category: Category | None = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+
+class ProductCreate(ProductBase):
+    slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
+
+
+class ProductUpdate(Partial, ProductBase):
+    pass
+
+
+class ProductRead(Timestamps, ProductBase, Entity):
+    category: Category | None
+
+
+class StockChange(Schema):
+    change: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
+
+
+class CategoryStats(BaseModel):
+    category: str | None
+    product_count: int
+    avg_price: Sum
+    min_price: Sum
+    max_price: Sum
+
+
+# Orders ---------------------------------------------------------------------------------
+
+MAX_QUANTITY = 10_000
+
+
+class OrderStatus(StrEnum):
+    pending = "pending"
+    confirmed = "confirmed"
+    shipped = "shipped"
+    delivered = "delivered"
+    cancelled = "cancelled"
+
+
+class OrderBase(SQLModel):
+    order_number: str = Field(max_length=30, unique=True)
+    status: OrderStatus = Field(
+        default=OrderStatus.pending, sa_type=choice(OrderStatus), index=True
+    )
+    total_amount: Money
+    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+    shipping_address: OptionalNote = None
+
+
+class Order(Timestamps, OrderBase, Entity, table=True):
+    __table_args__ = (
+        CheckConstraint("total_amount > 0", "total_amount_positive"),
+        Index(None, "created_at"),
+    )
+
+    lines: list["OrderLine"] = Relationship(
+        sa_relationship_kwargs={
+            "lazy": "raise",
+            "passive_deletes": "all",
+            "order_by": "OrderLine.id",
+        }
+    )
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+
+class OrderLineBase(SQLModel):
+    product_id: Id = Field(foreign_key="product.id", ondelete="RESTRICT", index=True)
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    unit_price: Money
+    total_price: Money
+
+
+class OrderLine(OrderLineBase, Entity, table=True):
+    __tablename__ = "order_line"
+    __table_args__ = (CheckConstraint("quantity > 0", "quantity_positive"),)
+
+    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE", index=True, exclude=True)
+
+    product: Product = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
+
+class OrderLineCreate(Schema):
+    product_id: Id
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+
+
+class OrderCreate(Schema):
+    user_id: Id
+    items: Annotated[list[OrderLineCreate], Field(min_length=1, max_length=100)]
+    shipping_address: OptionalNote = None
+
+    @field_validator("items")
+    @classmethod
+    def add_up(cls, items: list[OrderLineCreate]) -> list[OrderLineCreate]:
+        """Make one line of those that name the same product, in the order first named."""
+        quantities: dict[int, int] = {}
+        for item in items:
+            quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity
+        if max(quantities.values()) > MAX_QUANTITY:
+            raise PydanticCustomError(
+                "quantity", "Input should not add up to more than 10000 of one product"
+            )
+        return [OrderLineCreate(product_id=id, quantity=n) for id, n in quantities.items()]
+
+
+class OrderRead(Timestamps, OrderBase, Entity):
+    items: list[OrderLine] = Field(validation_alias="lines")
+
+
+class OrderLineDetails(OrderLineBase, Entity):
+    product: Product
+
+
+class OrderDetails(Timestamps, OrderBase, Entity):
+    items: list[OrderLineDetails] = Field(validation_alias="lines")
+    user: User
+
+
+class OrderSummary(SQLModel):
+    id: int
+    order_number: str
+    status: OrderStatus
+    total_amount: Money
+    created_at: datetime
+
+
+class OrderStatusChange(BaseModel):
+    order_id: int
+    new_status: OrderStatus
+
+
+class OrderStats(BaseModel):
+    total_orders: int
+    total_revenue: Sum
+    orders_by_status: dict[OrderStatus, int]
+
+
+class DailyOrders(BaseModel):
+    date: date
+    orders: int
+    revenue: Sum
+
+
+# Notifications --------------------------------------------------------------------------
+
+
+class NotificationBase(SQLModel):
+    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE", index=True)
+    message: str = Field(max_length=500)
+
+
+class Notification(Created, NotificationBase, Entity, table=True):
+    pass
+
+
+# Posts ----------------------------------------------------------------------------------
+
+
+class PostStatus(StrEnum):
+    draft = "draft"
+    published = "published"
+    archived = "archived"
+
+
+class PostTag(SQLModel, table=True):
+    __tablename__ = "post_tag"
+
+    post_id: int = Field(primary_key=True, foreign_key="post.id", ondelete="CASCADE")
+    tag_id: int = Field(primary_key=True, foreign_key="tag.id", ondelete="CASCADE", index=True)
+
+
+class PostBase(Schema):
+    title: Name
+    slug: Slug = Field(unique=True)
+    content: Annotated[str, Field(min_length=1, max_length=100_000), NO_NUL] = Field(
+        sa_type=Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+    )
+    status: PostStatus = Field(default=PostStatus.draft, sa_type=choice(PostStatus), index=True)
+
+
+class PostRow(PostBase):
+    view_count: int = 0
+    author_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+
+
+class PostDates(Timestamps):
+    published_at: datetime | None = None
+
+
+class Post(PostDates, PostRow, Entity, table=True):
+    tags: list["Tag"] = Relationship(
+        link_model=PostTag,
+        sa_relationship_kwargs={"lazy": "raise", "passive_deletes": True, "order_by": "Tag.id"},
+    )
+
+
+class PostCreate(PostBase):
+    slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the title
+    author_id: Id
+    tag_ids: Annotated[list[Id], Field(max_length=100)] = []
+
+
+class PostUpdate(Partial, PostBase):
+    author_id: Id
+    tag_ids: Annotated[list[Id], Field(max_length=100)]
+
+
+class PostRead(PostDates, PostRow, Entity):
+    tags: list["Tag"]
+
+
+class PostViews(BaseModel):
+    view_count: int
+
+
+# Tags -----------------------------------------------------------------------------------
+
+
+class TagBase(Schema):
+    name: Annotated[str, Field(min_length=1, max_length=50), NO_NUL] = Field(unique=True)
+    slug: Slug = Field(unique=True)
+
+
+class Tag(TagBase, Entity, table=True):
+    pass
+
+
+class TagCreate(TagBase):
+    slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
+
+
+class TagUpdate(Partial, TagBase):
+    pass
+
+
+# Accounts -------------------------------------------------------------------------------
+
+
+class AccountBase(Schema):
+    user_id: Id = Field(foreign_key="user.id", ondelete="RESTRICT", index=True)
+    balance: Balance = Decimal(0)
+
+
+class Account(Created, AccountBase, Entity, table=True):
+    __table_args__ = (CheckConstraint("balance >= 0", "balance_not_negative"),)
+
+
+class AccountCreate(AccountBase):
+    pass
+
+
+# Transfers ------------------------------------------------------------------------------
+
+
+class TransferStatus(StrEnum):
+    completed = "completed"
+
+
+class TransferBase(Schema):
+    from_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
+    to_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
+    amount: Price
+
+
+class TransferState(TransferBase):
+    status: TransferStatus = Field(default=TransferStatus.completed, sa_type=choice(TransferStatus))
+
+
+class Transfer(Created, TransferState, Entity, table=True):
+    __table_args__ = (
+        CheckConstraint("amount > 0", "amount_positive"),
+        CheckConstraint("from_account_id <> to_account_id", "accounts_differ"),
+    )
+
+
+class TransferCreate(TransferBase):
+    pass
+
+
+# Payments -------------------------------------------------------------------------------
+
+
+class PaymentBase(SQLModel):
+    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE", index=True)
+    account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
+    amount: Price
+    refunded_at: datetime | None = None
+
+
+class Payment(Created, PaymentBase, Entity, table=True):
+    pass
+
+
+class PaymentCreate(Schema):
+    account_id: Id

@@ -1,0 +1,163 @@
+"""Items: the smallest entity, and so the place where the usual six routes are spelled out."""
+
+import pytest
+from conftest import Make
+from fastapi.testclient import TestClient
+
+LAMP = {"title": "Lamp", "description": "Warm light.", "price": 19.99, "is_available": False}
+
+
+def test_a_created_item_is_answered_with_its_defaults_and_location(client: TestClient) -> None:
+    response = client.post("/items/", json={"title": "Mechanical Keyboard", "price": 89.99})
+    assert response.status_code == 201
+    assert response.headers["Location"] == "/items/1"
+    assert response.json() == {
+        "id": 1,
+        "title": "Mechanical Keyboard",
+        "description": None,
+        "price": 89.99,
+        "is_available": True,
+    }
+    assert client.get("/items/1").json() == response.json()
+
+
+def test_keys_come_in_declared_order_from_every_route(client: TestClient, make: Make) -> None:
+    keys = ["id", "title", "description", "price", "is_available"]
+    make("items")
+    patched = client.patch("/items/1", json={"price": 2})
+    replaced = client.put("/items/1", json={"price": 3, "title": "x"})
+    for row in (client.get("/items/1").json(), client.get("/items/").json()[0]):
+        assert list(row) == keys
+    assert list(patched.json()) == list(replaced.json()) == keys
+
+
+def test_replacing_an_item_gives_omitted_fields_their_defaults(
+    client: TestClient, make: Make
+) -> None:
+    make("items", **LAMP)
+    response = client.put("/items/1", json={"title": "Torch", "price": "5.00"})
+    assert response.status_code == 200
+    expected = {"title": "Torch", "description": None, "price": 5.0, "is_available": True}
+    assert response.json() == {"id": 1, **expected}
+    assert client.get("/items/1").json() == response.json()
+
+
+def test_patching_an_item_changes_only_what_is_sent(client: TestClient, make: Make) -> None:
+    make("items", **LAMP)
+    response = client.patch("/items/1", json={"price": 9.5})
+    assert response.status_code == 200
+    assert response.json() == {"id": 1, **LAMP, "price": 9.5}
+    assert client.get("/items/1").json() == response.json()
+
+
+def test_patching_with_an_explicit_null_empties_a_field_that_may_be_null(
+    client: TestClient, make: Make
+) -> None:
+    make("items", **LAMP)
+    assert client.patch("/items/1", json={"description": None}).json()["description"] is None
+
+
+def test_patching_with_nothing_changes_nothing(client: TestClient, make: Make) -> None:
+    make("items", **LAMP)
+    response = client.patch("/items/1", json={})
+    assert (response.status_code, response.json()) == (200, {"id": 1, **LAMP})
+
+
+def test_a_deleted_item_is_gone_and_its_id_is_not_used_again(
+    client: TestClient, make: Make
+) -> None:
+    make("items")
+    response = client.delete("/items/1")
+    assert (response.status_code, response.content) == (204, b"")
+    assert client.get("/items/1").json()["detail"] == "Item not found"
+    assert make("items")["id"] == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_an_unknown_item_is_404_for_every_method(client: TestClient, method: str) -> None:
+    body = {"title": "x", "price": 1} if method in ("PUT", "PATCH") else None
+    response = client.request(method, "/items/7", json=body)
+    assert (response.status_code, response.json()["detail"]) == (404, "Item not found")
+
+
+@pytest.mark.parametrize(
+    ("query", "titles"),
+    [
+        ("", ["Red lamp", "blue LAMP", "100% wool", "a_b"]),
+        ("is_available=true", ["Red lamp", "100% wool", "a_b"]),
+        ("is_available=false", ["blue LAMP"]),
+        ("min_price=20", ["blue LAMP", "100% wool"]),
+        ("max_price=20", ["Red lamp", "blue LAMP", "a_b"]),
+        ("min_price=20&max_price=20.00", ["blue LAMP"]),
+        ("q=lamp", ["Red lamp", "blue LAMP"]),
+        ("q=%25", ["100% wool"]),
+        ("q=_", ["a_b"]),
+        ("q=", ["Red lamp", "blue LAMP", "100% wool", "a_b"]),
+        ("q=nothing", []),
+        ("sort=title", ["100% wool", "Red lamp", "a_b", "blue LAMP"]),
+        ("sort=-price", ["100% wool", "blue LAMP", "Red lamp", "a_b"]),
+        ("sort=price&limit=2", ["a_b", "Red lamp"]),
+    ],
+)
+def test_items_are_filtered_and_sorted(
+    client: TestClient, make: Make, query: str, titles: list[str]
+) -> None:
+    make("items", title="Red lamp", price=10)
+    make("items", title="blue LAMP", price=20, is_available=False)
+    make("items", title="100% wool", price=30.5)
+    make("items", title="a_b", price=0.01)
+    assert [item["title"] for item in client.get(f"/items/?{query}").json()] == titles
+
+
+def test_searching_ignores_case_in_every_alphabet(client: TestClient, make: Make) -> None:
+    make("items", title="ÄRGER Žluťoučký")
+    for q in ("ärger", "ÄRGER", "ŽLUŤ", "žluť"):
+        assert len(client.get("/items/", params={"q": q}).json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"price": 1}, "title"),
+        ({"title": "", "price": 1}, "title"),
+        ({"title": "x" * 201, "price": 1}, "title"),
+        ({"title": "a\0b", "price": 1}, "title"),
+        ({"title": 5, "price": 1}, "title"),
+        ({"title": "x"}, "price"),
+        ({"title": "x", "price": 0}, "price"),
+        ({"title": "x", "price": -2}, "price"),
+        ({"title": "x", "price": 89.999}, "price"),
+        ({"title": "x", "price": 100000000}, "price"),
+        ({"title": "x", "price": "nan"}, "price"),
+        ({"title": "x", "price": None}, "price"),
+        ({"title": "x", "price": 1, "is_available": "maybe"}, "is_available"),
+        ({"title": "x", "price": 1, "description": "x" * 10_001}, "description"),
+        ({"title": "x", "price": 1, "prise": 2}, "prise"),
+    ],
+)
+def test_a_bad_item_is_422_and_names_the_field(
+    client: TestClient, body: dict[str, object], field: str
+) -> None:
+    for response in (client.post("/items/", json=body), client.put("/items/1", json=body)):
+        assert response.status_code == 422
+        assert [error["loc"] for error in response.json()["errors"]] == [["body", field]]
+    assert client.get("/items/").json() == []
+
+
+def test_a_null_is_422_where_a_field_cannot_be_null(client: TestClient, make: Make) -> None:
+    before = make("items")
+    for field in ("title", "price", "is_available"):
+        assert client.patch("/items/1", json={field: None}).status_code == 422
+    assert client.get("/items/1").json() == before
+
+
+def test_prices_are_exact_to_the_last_cent(client: TestClient, make: Make) -> None:
+    for price in (0.01, 0.29, 1.1, 79.99, 99999999.99):
+        assert make("items", price=price)["price"] == price
+    assert [i["price"] for i in client.get("/items/").json()] == [
+        0.01,
+        0.29,
+        1.1,
+        79.99,
+        99999999.99,
+    ]
