@@ -35,6 +35,7 @@ from sqlalchemy import (
     Engine,
     ForeignKeyConstraint,
     PrimaryKeyConstraint,
+    String,
     UniqueConstraint,
     create_engine,
     event,
@@ -45,8 +46,11 @@ from sqlalchemy import (
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 from sqlmodel import Session, SQLModel
 
@@ -102,7 +106,9 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
+        wrong = (
+            f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+        )
         sys.exit("Bad setting: " + "; ".join(line.replace("Value error, ", "") for line in wrong))
 
 
@@ -312,12 +318,29 @@ def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bo
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    # Its own lower() knows ASCII only; searching ignores case in every alphabet.
+    # Its own lower() knows ASCII only.
     connection.create_function("lower", 1, lower, deterministic=True)
 
 
 def lower(text: Any) -> Any:
     return text.lower() if isinstance(text, str) else text
+
+
+class LowerCase(FunctionElement[str]):
+    """A text in lower case, in every alphabet, on every database."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(LowerCase)
+def lower_case(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(LowerCase, "postgresql")  # where it depends on the collation: "C" knows ASCII only
+def lower_case_icu(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
+    return f'lower({compiler.process(element.clauses, **options)} COLLATE "und-x-icu")'
 
 
 def begin_immediate(connection: Connection) -> None:

@@ -53,14 +53,13 @@ from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import BaseModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
-from sqlalchemy import ColumnElement, delete, exists, func, insert, make_url, or_, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, make_url, or_, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
-from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -179,11 +178,15 @@ def exact_number(text: str) -> Decimal:
     return number
 
 
+SERVICE = {"": "service", "health": "service"}
+
+
 class Route(db.TransactionRoute):
     """A route that refuses unknown query parameters, and documents the errors it can give."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        options["tags"] = options.get("tags") or [path.split("/")[1] or "service"]
+        section = path.split("/")[1]
+        options["tags"] = options.get("tags") or [SERVICE.get(section, section)]
         super().__init__(path, endpoint, **options)
         sessions = {dependency.call for dependency in self.dependant.dependencies}
         possible = {
@@ -323,7 +326,7 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
 
 
 def allowed_methods(request: Request) -> list[str]:
-    path = get_route_path(request.scope)
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     routes = [r for r in app.routes if isinstance(r, APIRoute) and r.path_regex.match(path)]
     methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
@@ -478,8 +481,9 @@ def numbered_page(
 
 
 def contains(column: Any, q: str) -> ColumnElement[bool]:
-    """Whether the text is in the column, in upper or lower case; % and _ are plain characters."""
-    return func.lower(column).contains(q.lower(), autoescape=True)
+    """Whether q is in the column, in upper or lower case; % and _ are plain characters."""
+    plain = q.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    return db.LowerCase(column).like(db.LowerCase(literal(f"%{plain}%")), escape="/")
 
 
 def fill_slug(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
@@ -1422,10 +1426,6 @@ def create_payment(session: Write, order_id: Id, data: PaymentCreate) -> Payment
     )
 
 
-# A path without parameters comes before one with them, wherever their sections are: /users/page
-# is not the user with the id "page".
-app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
-
 # Command line ---------------------------------------------------------------------------
 
 cli = typer.Typer(help=f"{settings.app_name}. Without a command: serve.", add_completion=False)
@@ -1477,7 +1477,8 @@ def demo(products: int = 200, users: int = 50, orders: int = 500) -> None:
     db.migrate()
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
     with Session(db.writer.engine) as session, Progress(*PROGRESS) as progress:
-        if any(session.exec(select(model).limit(1)).first() for model in (User, Product, Category)):
+        tables = SQLModel.metadata.sorted_tables
+        if any(session.connection().execute(table.select().limit(1)).first() for table in tables):
             sys.exit("This database has data already; the demo fills an empty one.")
 
         def fill(table: type[SQLModel], total: int, rows: Iterable[dict[str, Any]]) -> None:
@@ -1517,7 +1518,12 @@ FIRST_NAMES = ["Ada", "Ben", "Chloe", "Dmitri", "Elif", "Femi", "Grace", "Hiro",
 LAST_NAMES = ["Abe", "Brown", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad", "Ito"]
 DEMO_TAGS = ["News", "Guides", "Reviews", "Recipes"]
 DEMO_DAYS = 90
-PROGRESS = TextColumn("{task.description:>15}"), BarColumn(), MofNCompleteColumn()
+PROGRESS = (
+    TextColumn("{task.description:>15}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
 
 
 def demo_categories() -> Iterator[dict[str, Any]]:
@@ -1612,6 +1618,10 @@ def demo_order(n: int, created: datetime, dice: random.Random, users: range) -> 
         "updated_at": created,
     }
 
+
+# After all routes: a path without parameters comes before one with them, in whatever order
+# the sections have them, so that /users/page is not the user with the id "page".
+app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]

@@ -1,0 +1,148 @@
+"""The command line: what each command does, and what a bad setting says."""
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from conftest import HOME, free_port, serving
+
+
+def run(
+    url: str, *arguments: str, cwd: Path = HOME, settings: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(HOME / "main.py"), *arguments],
+        env={**os.environ, "DATABASE_URL": url, **(settings or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(own_database: str) -> None:
+    filled = run(own_database, "demo", "--products", "60", "--users", "7", "--orders", "90")
+    assert filled.returncode == 0, filled.stderr
+    for bar in ("60/60", "7/7", "90/90"):
+        assert bar in filled.stdout
+    password = filled.stdout.split()[-1]
+    with serving(own_database) as client:
+
+        def total(collection: str) -> str:
+            return client.get(f"/{collection}/?count=true&limit=1").headers["X-Total-Count"]
+
+        assert (total("products"), total("users"), total("orders")) == ("60", "7", "90")
+        assert password not in client.get("/users/").text
+        order = client.get("/orders/1").json()
+        assert order["total_amount"] == round(sum(x["total_price"] for x in order["items"]), 2)
+        summary = client.get("/orders/stats/summary").json()
+        days = client.get("/orders/stats/daily?days=92").json()
+        lasting = summary["total_orders"] - summary["orders_by_status"]["cancelled"]
+        assert sum(day["orders"] for day in days) == lasting
+        assert len(client.get("/categories/tree").json()) == 5
+        new = {"name": "New", "price": 1, "sku": "NEW-1"}
+        assert client.post("/products/", json=new).json()["id"] == 61
+
+
+def test_the_demo_refuses_a_database_with_data(own_database: str) -> None:
+    with serving(own_database) as client:
+        client.post("/items/", json={"title": "Mine", "price": 1})
+        refused = run(own_database, "demo")
+        assert refused.returncode == 1
+        assert refused.stderr == "This database has data already; the demo fills an empty one.\n"
+        assert client.get("/products/").json() == []
+
+
+def test_the_demo_may_be_asked_for_nothing(own_database: str) -> None:
+    empty = run(own_database, "demo", "--products", "0", "--users", "0", "--orders", "0")
+    assert empty.returncode == 0, empty.stderr
+
+
+def test_a_backup_is_a_copy_of_a_database_in_use(tmp_path: Path) -> None:
+    url, copy = f"sqlite:///{tmp_path}/shop_test.db", tmp_path / "copy.db"
+    with serving(url) as client:
+        client.post("/items/", json={"title": "Lamp", "price": 1})
+        assert run(url, "backup", str(copy)).stdout == f"Copied to {copy}.\n"
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT title FROM item").fetchall() == [("Lamp",)]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    again = run(url, "backup", str(copy))
+    assert (again.returncode, again.stderr) == (1, f"{copy} exists already.\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "tool"),
+    [("postgresql://x@127.0.0.1/x", "pg_dump"), ("mysql://x@127.0.0.1/x", "mariadb-dump")],
+)
+def test_a_backup_of_a_servers_database_names_the_tool(tmp_path: Path, url: str, tool: str) -> None:
+    refused = run(url, "backup", str(tmp_path / "copy"))
+    assert refused.returncode == 1
+    assert tool in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "oracle://localhost/x"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DB_POOL_SIZE", "0"),
+        ("DB_POOL_SIZE", "many"),
+        ("DB_POOL_TIMEOUT", "-1"),
+        ("MIGRATE_ON_START", "perhaps"),
+        ("MAX_BODY_SIZE", "1 MiB"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_one_clear_line(name: str, value: str) -> None:
+    stopped = run("sqlite:///./unused_test.db", "migrate", settings={name: value})
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(f"Bad setting: {name}: ")
+    assert stopped.stderr.count("\n") == 1
+    assert not (HOME / "unused_test.db").exists()
+
+
+def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DB_POOL_SIZE=none\n")
+    stopped = run(f"sqlite:///{tmp_path}/x_test.db", "migrate", cwd=tmp_path)
+    assert stopped.stderr.startswith("Bad setting: DB_POOL_SIZE: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["uvicorn", "main:app", "--port"],
+        ["fastapi", "dev", "--no-reload", "--port"],
+        ["fastapi", "run", "--port"],
+        [sys.executable, "main.py", "serve", "--workers", "2", "--port"],
+        [sys.executable, "main.py", "--reload", "--port"],
+    ],
+    ids=lambda command: " ".join(Path(part).name for part in command),
+)
+def test_the_usual_servers_serve_it_too(command: list[str], own_database: str) -> None:
+    port = free_port()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.Popen(
+        [*command, str(port)],
+        env={**os.environ, "PATH": path, "DATABASE_URL": own_database},
+        cwd=HOME,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with contextlib.suppress(httpx2.TransportError):
+                answer = httpx2.get(f"http://127.0.0.1:{port}/health/db")
+                assert answer.json()["status"] == "healthy"
+                return
+            time.sleep(0.1)
+        pytest.fail("no answer")
+    finally:
+        process.terminate()
+        process.wait(timeout=30)

@@ -1,0 +1,249 @@
+"""The rules that hold for every route, tried on every route that the OpenAPI document lists."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from conftest import Make
+from fastapi.testclient import TestClient
+
+import db
+import main
+
+PATHS: dict[str, dict[str, Any]] = main.app.openapi()["paths"]
+OPERATIONS = [(method.upper(), path) for path, methods in PATHS.items() for method in methods]
+WITH_ID = [(m, p) for m, p in OPERATIONS if "_id}" in p]
+WITH_BODY = [(m, p) for m, p in OPERATIONS if "requestBody" in PATHS[p][m.lower()]]
+LISTS = [
+    path
+    for path, methods in PATHS.items()
+    if {"skip", "limit"} <= {p["name"] for p in methods.get("get", {}).get("parameters", [])}
+]
+SORTS = [
+    (path, sign + column)
+    for path in LISTS
+    for p in PATHS[path]["get"]["parameters"]
+    if p["name"] == "sort"
+    for column in re.findall(r"\w+", p["schema"]["pattern"].partition("(")[2])
+    for sign in ("", "-")
+]
+
+
+def filled(path: str) -> str:
+    """The path with an example for each of its parameters."""
+    path = path.replace("{email}", "user1@example.com").replace("{sku}", "SKU-1")
+    return re.sub(r"{\w+}", "1", path.replace("{slug}", "product-1"))
+
+
+def assert_problem(response: Any, status: int) -> dict[str, Any]:
+    """An error answer in the form of RFC 9457, the same for every status."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    keys = ["type", "title", "status", "detail"] + ["errors"] * (status == 422)
+    assert (list(problem), problem["status"]) == (keys, status)
+    assert isinstance(problem["detail"], str)
+    assert problem["detail"]
+    for error in problem.get("errors", []):
+        assert list(error) == ["loc", "msg", "type"]
+    return problem
+
+
+@pytest.fixture
+def shop(client: TestClient, make: Make) -> None:
+    """Three rows of everything that can be listed."""
+    for n in range(1, 4):
+        make("items", price=4 - n)
+        make("users")
+        make("categories")
+        make("products", category_id=1, stock_quantity=5)
+        make("tags")
+        make("posts", author_id=1, tag_ids=[n])
+        make("accounts", user_id=1, balance=50)
+        make("orders", user_id=1, items=[{"product_id": n, "quantity": 1}])
+    for n in (1, 2, 3):
+        make("transfers", from_account_id=1, to_account_id=2, amount=n)
+    client.post("/orders/1/payments", json={"account_id": 2})
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_an_unknown_query_parameter_is_422(client: TestClient, method: str, path: str) -> None:
+    response = client.request(method, filled(path), params={"surprise": "x"}, json={})
+    errors = assert_problem(response, 422)["errors"]
+    assert ["query", "surprise"] in [error["loc"] for error in errors]
+
+
+@pytest.mark.parametrize("bad_id", ["0", "-1", "2147483648", "abc", "1.5", "9" * 5000, "%00"])
+@pytest.mark.parametrize(("method", "path"), WITH_ID)
+def test_an_id_out_of_range_is_422(client: TestClient, method: str, path: str, bad_id: str) -> None:
+    body: dict[str, Any] | None = {} if (method, path) in WITH_BODY else None
+    params = {"new_status": "confirmed"} if path.endswith("/status") else None
+    bad_path = re.sub(r"{\w+}", bad_id, path)
+    problem = assert_problem(client.request(method, bad_path, json=body, params=params), 422)
+    assert "path" in [error["loc"][0] for error in problem["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"", "application/json"),
+        (b"{", "application/json"),
+        (b"null", "application/json"),
+        (b"5", "application/json"),
+        (b'"text"', "application/json"),
+        (b"[[]]", "application/json"),
+        (b"\xff\xfe{}", "application/json"),
+        ("{}".encode("utf-16"), "application/json"),
+        (b'{"title": NaN}', "application/json"),
+        (b'{"title": 1e999999999}', "application/json"),
+        (b'{"title": ' + b"9" * 5000 + b"}", "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b'{"a":' * 100_000, "application/json"),
+        (b'{"\\ud800": 1}', "application/json"),
+        (b"title=x&price=1", "application/x-www-form-urlencoded"),
+        (b"{}", "text/plain"),
+        (b"<a/>", "application/xml"),
+        (b"{}", ""),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+def test_a_body_that_is_no_json_object_of_ours_is_422(
+    client: TestClient, method: str, path: str, content: bytes, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    assert_problem(client.request(method, filled(path), content=content, headers=headers), 422)
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+def test_a_body_over_the_limit_is_413(client: TestClient, method: str, path: str) -> None:
+    limit = db.settings.max_body_size
+    headers = {"Content-Type": "application/json"}
+
+    def pieces() -> Any:  # without a Content-Length
+        for _ in range(limit // 1000 + 2):
+            yield b" " * 1000
+
+    for content in (b" " * (limit + 1), pieces()):
+        assert_problem(client.request(method, filled(path), content=content, headers=headers), 413)
+
+
+def test_a_body_of_just_the_limit_is_read(client: TestClient) -> None:
+    body = json.dumps({"title": "x", "price": 1}).encode()
+    content = body.ljust(db.settings.max_body_size)
+    headers = {"Content-Type": "application/json"}
+    assert client.post("/items/", content=content, headers=headers).status_code == 201
+
+
+def test_an_answer_never_repeats_the_value_that_it_refuses(client: TestClient) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"username": "s3cret!!", "email": "s3cret!!", "password": "s3cret!!"},
+        {"username": "ok_name", "email": "a@s3cret!!", "password": "s3cret!!" * 20},
+        {"username": "ok_name", "email": "s3cret!!@example..com", "password": ["s3cret!!"]},
+    ]
+    for body in bodies:
+        text = client.post("/users/", json=body).text
+        assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=x", "skip=-1", "skip=2147483648", "after=-1", "count=maybe"],
+)
+def test_a_number_out_of_range_is_422_in_every_list(
+    client: TestClient, shop: None, path: str, query: str
+) -> None:
+    q = "&q=user" if path == "/users/search" else ""
+    assert_problem(client.get(f"{filled(path)}?{query}{q}"), 422)
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_the_last_of_a_repeated_parameter_counts(client: TestClient, shop: None, path: str) -> None:
+    q = "&q=user" if path == "/users/search" else ""
+    assert rows_of(client.get(f"{filled(path)}?limit=0&limit=2{q}")) != []
+
+
+@pytest.mark.parametrize(("path", "sort"), SORTS)
+def test_following_the_links_visits_every_row_once(
+    client: TestClient, shop: None, path: str, sort: str
+) -> None:
+    everything = rows_of(client.get(filled(path), params={"sort": sort}))
+    assert everything
+    column = sort.removeprefix("-")
+    key = [(row[column], row["id"] * (-1 if sort.startswith("-") else 1)) for row in everything]
+    assert key == sorted(key, reverse=sort.startswith("-"))
+
+    for limit in (1, 2, len(everything)):
+        seen, url = [], f"{filled(path)}?limit={limit}&sort={sort}&count=true"
+        while url:
+            response = client.get(url)
+            assert response.headers["X-Total-Count"] == str(len(everything))
+            assert 0 < len(rows_of(response)) <= limit
+            seen += rows_of(response)
+            url = response.links.get("next", {}).get("url", "")
+        assert seen == everything
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_the_pages_of_every_list_are_linked_to_the_end(
+    client: TestClient, shop: None, path: str
+) -> None:
+    q = "&q=user" if path == "/users/search" else ""
+    everything = rows_of(client.get(f"{filled(path)}?limit=100{q}"))
+    seen, url = [], f"{filled(path)}?limit=1{q}"
+    while url:
+        response = client.get(url)
+        seen += rows_of(response)
+        url = response.links.get("next", {}).get("url", "")
+    assert seen == everything
+
+
+def rows_of(response: Any) -> list[dict[str, Any]]:
+    """The rows of a list, which in a few answers stand inside an object."""
+    assert response.status_code == 200, response.text
+    body = response.json()
+    rows: list[dict[str, Any]] = (
+        body if isinstance(body, list) else body.get("products", body.get("posts"))
+    )
+    return rows
+
+
+def test_after_goes_with_id_in_both_directions_and_with_nothing_else(
+    client: TestClient, shop: None
+) -> None:
+    def ids(query: str) -> list[int]:
+        return [item["id"] for item in client.get(f"/items/?{query}").json()]
+
+    assert ids("after=1") == [2, 3]
+    assert ids("after=0") == [1, 2, 3]
+    assert ids("after=3") == []
+    assert ids("after=3&sort=-id") == [2, 1]
+    assert ids("after=1&skip=1") == [3]
+    assert_problem(client.get("/items/?after=1&sort=price"), 422)
+
+
+def test_a_total_is_counted_only_when_asked_and_of_the_whole_filter(
+    client: TestClient, shop: None
+) -> None:
+    assert "X-Total-Count" not in client.get("/items/").headers
+    query = "/items/?count=true&min_price=2&limit=1&after=1"
+    assert client.get(query).headers["X-Total-Count"] == "2"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/items/1/nothing", "/users/1/posts", "/items//"])
+def test_an_unknown_path_is_404(client: TestClient, path: str) -> None:
+    assert_problem(client.get(path), 404)
+
+
+def test_a_fault_of_ours_is_a_problem_too_and_says_nothing_about_it(client: TestClient) -> None:
+    def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    main.app.dependency_overrides[db.read_session] = broken
+    try:
+        problem = assert_problem(client.get("/items/"), 500)
+    finally:
+        main.app.dependency_overrides.clear()
+    assert "secret" not in str(problem)

@@ -1,0 +1,76 @@
+"""The migrations: up, down, up, and no difference to the models; by one process of several."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import alembic.command
+import pytest
+import sqlalchemy as sa
+from conftest import HOME, serving
+from sqlmodel import SQLModel
+
+import db
+
+
+@pytest.fixture
+def config(own_database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(db.settings, "database_url", db.Settings.usual_url(own_database))
+    return db.alembic_config()
+
+
+def tables(url: str) -> set[str]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    return set(sa.inspect(engine).get_table_names()) - {"sqlite_sequence"}
+
+
+def test_up_down_up_and_check(config: Any) -> None:
+    alembic.command.upgrade(config, "head")
+    assert tables(db.settings.database_url) == {*SQLModel.metadata.tables, "alembic_version"}
+    alembic.command.check(config)
+    alembic.command.downgrade(config, "base")
+    assert tables(db.settings.database_url) == {"alembic_version"}
+    alembic.command.upgrade(config, "head")
+    alembic.command.check(config)
+
+
+def test_check_finds_a_difference(config: Any) -> None:
+    alembic.command.upgrade(config, "head")
+    with sa.create_engine(db.settings.database_url).begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE item DROP COLUMN description")
+    with pytest.raises(Exception, match="description"):
+        alembic.command.check(config)
+
+
+def test_every_constraint_and_index_has_its_name_from_the_convention(config: Any) -> None:
+    alembic.command.upgrade(config, "head")
+    inspector = sa.inspect(sa.create_engine(db.settings.database_url, poolclass=sa.NullPool))
+    for table in SQLModel.metadata.tables.values():
+        unique = {u["name"] for u in inspector.get_unique_constraints(table.name)}
+        foreign = {f["name"] for f in inspector.get_foreign_keys(table.name)}
+        assert unique == {str(c.name) for c in table.constraints if type(c) is sa.UniqueConstraint}
+        assert foreign == {str(c.name) for c in table.foreign_key_constraints}
+
+
+def test_processes_that_start_at_once_migrate_once(own_database: str) -> None:
+    command = [sys.executable, str(HOME / "main.py"), "migrate"]
+    env = {**os.environ, "DATABASE_URL": own_database}
+    pipe = subprocess.PIPE
+    running = [
+        subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for _ in range(5)
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out == f"The database is at revision {db.newest_revision()}.\n"
+    url = db.Settings.usual_url(own_database)
+    assert url is not None
+    assert tables(url) == {*SQLModel.metadata.tables, "alembic_version"}
+
+
+def test_a_start_without_migrating_leaves_the_database_alone(own_database: str) -> None:
+    with serving(own_database, MIGRATE_ON_START="false") as server:
+        assert server.get("/health").status_code == 200
+        assert server.get("/health/db").status_code == 503
+        assert tables(db.Settings.usual_url(own_database) or "") == set()

@@ -1,0 +1,237 @@
+"""Races: many clients of a live server want the same at once, and its rules hold.
+
+What each test asserts holds whoever comes first; nothing here depends on time.
+"""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from conftest import Json
+
+CLIENTS = 64
+
+Call = Callable[[], httpx2.Response]
+
+
+def at_once(calls: Sequence[Call]) -> list[httpx2.Response]:
+    """Make the calls, each in a thread of its own, when all threads are ready; their answers."""
+    barrier = threading.Barrier(len(calls))
+
+    def wait_and_call(call: Call) -> httpx2.Response:
+        barrier.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(wait_and_call, calls))
+
+
+def sender(server: httpx2.Client, method: str, path: str, body: Json = None) -> Call:
+    return lambda: server.request(method, path, json=body)
+
+
+def create(server: httpx2.Client, path: str, body: Json) -> Json:
+    response = server.post(path, json=body)
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+def create_user(server: httpx2.Client) -> Json:
+    ann = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
+    return create(server, "/users/", ann)
+
+
+def create_product(server: httpx2.Client, n: int, stock_quantity: int) -> Json:
+    body = {"name": f"P{n}", "sku": f"P{n}", "price": 0.1, "stock_quantity": stock_quantity}
+    return create(server, "/products/", body)
+
+
+def create_account(server: httpx2.Client, balance: float) -> Json:
+    return create(server, "/accounts/", {"user_id": 1, "balance": balance})
+
+
+def create_order(server: httpx2.Client, quantity: int = 3) -> Json:
+    items = [{"product_id": 1, "quantity": quantity}]
+    return create(server, "/orders/", {"user_id": 1, "items": items})
+
+
+def statuses(answers: Sequence[httpx2.Response]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def details(answers: Sequence[httpx2.Response]) -> set[str]:
+    return {answer.json()["detail"] for answer in answers if not answer.is_success}
+
+
+def balances(server: httpx2.Client) -> list[float]:
+    return [account["balance"] for account in server.get("/accounts/").json()]
+
+
+def test_nothing_is_sold_twice(server: httpx2.Client) -> None:
+    create_user(server)
+    stock = {1: 20, 2: 30, 3: 40}
+    for n, quantity in stock.items():
+        create_product(server, n, quantity)
+    # Lines in every order of the products, which is what deadlocks are made of.
+    baskets = itertools.cycle(itertools.permutations(stock, 2))
+    bodies = [
+        {"user_id": 1, "items": [{"product_id": id, "quantity": 1 + n % 3} for id in basket]}
+        for n, basket in zip(range(CLIENTS), baskets, strict=False)
+    ]
+    answers = at_once([sender(server, "POST", "/orders/", body) for body in bodies])
+    sold: Counter[int] = Counter()
+    for answer in answers:
+        assert answer.status_code in (201, 400), answer.text
+        for line in answer.json().get("items", []):
+            sold[line["product_id"]] += line["quantity"]
+    assert all(detail.startswith("Insufficient stock for 'P") for detail in details(answers))
+    assert details(answers)  # there was not enough for all
+    left = {p["id"]: p["stock_quantity"] for p in server.get("/products/").json()}
+    assert left == {id: quantity - sold[id] for id, quantity in stock.items()}
+    assert min(left.values()) >= 0
+    placed = [answer.json() for answer in answers if answer.is_success]
+    assert len({order["order_number"] for order in placed}) == len(placed)
+    assert server.get("/orders/stats/summary").json()["total_orders"] == len(placed)
+    noted = server.get("/notifications/?limit=100").json()
+    assert sorted(note["order_id"] for note in noted) == sorted(order["id"] for order in placed)
+
+
+def test_the_last_pieces_go_to_as_many_as_there_are(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 10)
+    body = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
+    answers = at_once([sender(server, "POST", "/orders/", body)] * CLIENTS)
+    assert statuses(answers) == {201: 10, 400: CLIENTS - 10}
+    assert details(answers) == {"Insufficient stock for 'P1'. Available: 0, Requested: 1"}
+    assert server.get("/products/1").json()["stock_quantity"] == 0
+
+
+def test_an_order_is_cancelled_once(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 10)
+    create_account(server, 1)
+    create_order(server)
+    create(server, "/orders/1/payments", {"account_id": 1})
+    path = "/orders/1/status?new_status=cancelled"
+    answers = at_once([sender(server, "PATCH", path)] * CLIENTS)
+    assert statuses(answers) == {200: 1, 400: CLIENTS - 1}
+    assert details(answers) == {"Cannot transition from cancelled to cancelled"}
+    assert server.get("/products/1").json()["stock_quantity"] == 10
+    assert balances(server) == [1]
+    assert len(server.get("/notifications/").json()) == 3  # placed, confirmed, cancelled
+
+
+def test_an_order_is_paid_once(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 10)
+    for _ in range(4):
+        create_account(server, 1)
+    create_order(server)
+    calls = [sender(server, "POST", "/orders/1/payments", {"account_id": n}) for n in (1, 2, 3, 4)]
+    answers = at_once(calls * (CLIENTS // 4))
+    assert statuses(answers) == {201: 1, 400: CLIENTS - 1}
+    assert sorted(balances(server)) == [0.7, 1, 1, 1]
+    assert len(server.get("/orders/1/payments").json()) == 1
+
+
+def test_paying_and_cancelling_at_once_leaves_no_money_behind(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 1000)
+    create_account(server, 100)
+    pairs: list[Call] = []
+    for id in range(1, CLIENTS // 2 + 1):
+        create_order(server)
+        pairs.append(sender(server, "POST", f"/orders/{id}/payments", {"account_id": 1}))
+        pairs.append(sender(server, "PATCH", f"/orders/{id}/status?new_status=cancelled"))
+    answers = at_once(pairs)
+    assert set(statuses(answers[0::2])) <= {201, 400}
+    assert statuses(answers[1::2]) == {200: CLIENTS // 2}
+    assert balances(server) == [100]
+    assert server.get("/products/1").json()["stock_quantity"] == 1000
+
+
+def test_transfers_in_all_directions_keep_the_sum(server: httpx2.Client) -> None:
+    create_user(server)
+    for _ in range(5):
+        create_account(server, 1)
+    ways = itertools.cycle(itertools.permutations(range(1, 6), 2))
+    bodies = [
+        {"from_account_id": a, "to_account_id": b, "amount": (0.1, 0.7, 1.3, 0.55)[n % 4]}
+        for n, (a, b) in zip(range(CLIENTS * 4), ways, strict=False)
+    ]
+    calls = [sender(server, "POST", "/transfers/", body) for body in bodies]
+    moved = 0
+    for _ in range(4):
+        now, calls = calls[:CLIENTS], calls[CLIENTS:]
+        answers = at_once(now)
+        assert set(statuses(answers)) <= {201, 400}, statuses(answers)
+        assert details(answers) <= {"Insufficient funds"}
+        moved += statuses(answers)[201]
+        assert sum(round(100 * balance) for balance in balances(server)) == 500
+        assert min(balances(server)) >= 0
+    last = server.get("/transfers/?limit=1&count=true")
+    assert last.headers["X-Total-Count"] == str(moved)
+
+
+def test_a_username_is_given_once(server: httpx2.Client) -> None:
+    bodies = [
+        {"username": name, "email": f"u{n}@example.com", "password": "Password1"}
+        for n, name in zip(range(CLIENTS), itertools.cycle(["ann", "Ann", "ANN"]), strict=False)
+    ]
+    answers = at_once([sender(server, "POST", "/users/", body) for body in bodies])
+    assert statuses(answers) == {201: 1, 409: CLIENTS - 1}
+    assert details(answers) == {"username already exists"}
+    assert len(server.get("/users/").json()) == 1
+
+
+@pytest.mark.parametrize("collection", ["posts", "products"])
+def test_equal_names_get_different_slugs(server: httpx2.Client, collection: str) -> None:
+    create_user(server)
+    bodies: dict[str, list[Json]] = {
+        "posts": [{"title": "Hello there", "content": "x", "author_id": 1}] * 32,
+        "products": [{"name": "Hello there", "price": 1, "sku": f"H-{n}"} for n in range(32)],
+    }
+    calls = [sender(server, "POST", f"/{collection}/", body) for body in bodies[collection]]
+    answers = at_once(calls)
+    assert statuses(answers) == {201: 32}
+    expected = {"hello-there", *(f"hello-there-{n}" for n in range(2, 33))}
+    assert {answer.json()["slug"] for answer in answers} == expected
+
+
+def test_no_change_of_the_stock_is_lost(server: httpx2.Client) -> None:
+    create_product(server, 1, 10)
+    changes = [3, -1] * (CLIENTS // 2)
+    calls = [sender(server, "POST", "/products/1/stock", {"change": n}) for n in changes]
+    answers = at_once(calls)
+    taken = [n for n, answer in zip(changes, answers, strict=True) if answer.status_code == 200]
+    assert set(statuses(answers)) <= {200, 400}
+    assert server.get("/products/1").json()["stock_quantity"] == 10 + sum(taken)
+
+
+def test_every_view_is_counted(server: httpx2.Client) -> None:
+    create_user(server)
+    create(server, "/posts/", {"title": "x", "content": "x", "author_id": 1})
+    answers = at_once([sender(server, "POST", "/posts/1/views")] * CLIENTS)
+    assert statuses(answers) == {200: CLIENTS}
+    counts = sorted(answer.json()["view_count"] for answer in answers)
+    assert counts == list(range(1, CLIENTS + 1))
+    assert server.get("/posts/1").json()["view_count"] == CLIENTS
+
+
+def test_two_categories_never_come_under_each_other(server: httpx2.Client) -> None:
+    calls: list[Call] = []
+    for n in range(1, CLIENTS, 2):
+        create(server, "/categories/", {"name": f"C{n}"})
+        create(server, "/categories/", {"name": f"C{n + 1}"})
+        calls.append(sender(server, "PATCH", f"/categories/{n}", {"parent_id": n + 1}))
+        calls.append(sender(server, "PATCH", f"/categories/{n + 1}", {"parent_id": n}))
+    answers = at_once(calls)
+    for pair in zip(answers[0::2], answers[1::2], strict=True):
+        assert statuses(pair) == {200: 1, 400: 1}, [answer.text for answer in pair]
+    assert details(answers) == {"A category cannot be its own ancestor"}
+    tree = server.get("/categories/tree").json()
+    assert [len(root["children"]) for root in tree] == [1] * (CLIENTS // 2)

@@ -1,0 +1,83 @@
+"""The README is true: its walk is run, its tables are compared, its example is carried out."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import HOME, serving
+
+import db
+import main
+
+README = (HOME / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    found = re.findall(r"```(\w+)\n(.*?)\n```", text, re.DOTALL)
+    return [code for language, code in found if language in languages]
+
+
+def without_moments(answer: str) -> str:
+    """What cannot be the same twice: times, and order numbers."""
+    answer = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", answer)
+    return re.sub(r"ORD-\d{14}-[A-Z0-9]{6}", "NUMBER", answer)
+
+
+def test_every_step_of_the_walk_gives_what_the_readme_says(tmp_path: Path) -> None:
+    steps = blocks(section("A walk through the shop"), "sh", "json")
+    assert len(steps) == 2 * 11
+    with serving(f"sqlite:///{tmp_path}/walk_test.db") as client:
+        for command, answer in zip(steps[::2], steps[1::2], strict=True):
+            here = command.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
+            run = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=True)
+            assert without_moments(run.stdout) == without_moments(answer), command
+
+
+def test_the_table_of_routes_is_that_of_the_app() -> None:
+    told = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", section("Routes"), re.MULTILINE)
+    paths = main.app.openapi()["paths"]
+    assert len(told) == len(set(told))
+    assert set(told) == {(m.upper(), path) for path in paths for m in paths[path]}
+
+
+def test_the_table_of_settings_is_that_of_the_app() -> None:
+    first_cells = re.findall(r"^\| (`[^|]*) \|", section("Settings"), re.MULTILINE)
+    told = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert told == {name.upper() for name in db.Settings.model_fields}
+    example = re.findall(r"^(?:# )?([A-Z_]+)=", (HOME / ".env.example").read_text(), re.MULTILINE)
+    assert set(example) == told
+
+
+def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> None:
+    copy = tmp_path / "shop"
+    ignore = shutil.ignore_patterns(".*", "*.db*", "__pycache__")
+    shutil.copytree(HOME, copy, ignore=ignore)
+    text = section("Add an entity of your own")
+    models, routes, test = blocks(text, "python")
+    (commands,) = blocks(text, "sh")
+
+    with (copy / "models.py").open("a") as file:
+        file.write(f"\n\n{models}\n")
+    code = (copy / "main.py").read_text()
+    code = code.replace("from models import (", "from models import (Book, BookCreate, BookUpdate,")
+    code = code.replace("\n# Command line ---", f"\n{routes}\n\n\n# Command line ---")
+    (copy / "main.py").write_text(code)
+    (copy / "tests" / "test_books.py").write_text(f"{test}\n")
+
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {"PATH": path, "HOME": str(tmp_path), "DATABASE_URL": "sqlite:///./books_test.db"}
+    pytest = "python -m pytest -q -p no:cacheprovider tests/test_books.py"
+    for command in [*commands.splitlines(), "alembic check", pytest]:
+        run = subprocess.run(
+            command, shell=True, cwd=copy, env=env, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
+    written = {path.name for path in (copy / "alembic" / "versions").glob("*_books.py")}
+    assert len(written) == 1
