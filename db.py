@@ -150,9 +150,10 @@ CODES: dict[str, set[Any]] = {
     },
     "busy": {  # time-outs, no connection to be had, read-only for now
         "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED", "SQLITE_CANTOPEN",
-        "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY",
-        "55P03", "57014", "57P03", "53300", "25006", 1040, 1205, 1290, 1969, 3024,
+        "SQLITE_FULL", "SQLITE_IOERR",
+        "55P03", "57014", "57P03", "53300", 1040, 1205, 1290, 1969, 3024,
     },
+    "read-only": {"SQLITE_READONLY", "25006", 1792},  # a standby, or a write in a Read session
 }  # fmt: skip
 KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
 
@@ -209,7 +210,7 @@ def constraints() -> dict[str | None, Constraint]:
 def explain(error: Exception) -> Exception | None:
     """What a client should be told about a database error; None: nothing, it is a fault."""
     kind = kind_of(error)
-    if kind in ("retry", "busy"):
+    if kind in ("retry", "busy", "read-only"):
         return BusyError("The database is busy or away. Please try again.")
     error = cast(DBAPIError, error)
     constraint = constraint_of(error) if kind else None
@@ -406,10 +407,10 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
                 session.commit()
                 return result
         except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
-            failure = explain(error)
-            if failure is None:
-                raise
-            again = kind_of(error) == "retry"
+            kind, failure = kind_of(error), explain(error)
+            if failure is None or (kind == "read-only" and session.bind is reader.engine):
+                raise  # a fault of ours: such as a route that writes in a Read session
+            again = kind == "retry"
             if isinstance(failure, ConflictError):
                 again = failure.field in session.info["made_up"]
             if committing and getattr(error, "connection_invalidated", False):

@@ -167,7 +167,11 @@ class ExactRequest(Request):
             return json.loads(text, parse_float=exact_number, parse_constant=exact_number)
         except json.JSONDecodeError:
             raise
-        except (ValueError, RecursionError):  # not UTF-8, too deep, too many digits, NaN
+        except (
+            ValueError,
+            ArithmeticError,
+            RecursionError,
+        ):  # not UTF-8, too deep, too many digits, NaN
             raise json.JSONDecodeError("Out of bounds", "", 0) from None
 
 
@@ -301,9 +305,9 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
 @app.exception_handler(RequestValidationError)
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     errors: list[dict[str, Any]] = []
-    for e in error.errors():
+    for e in error.errors()[:200]:  # of which a dependency may have told some twice
         entry = invalid(e["loc"], e["msg"], e["type"])
-        if entry not in errors and len(errors) < 100:
+        if entry not in errors:
             errors.append(entry)
     # Where in the body, "items.0.quantity"; or just "body", for one that is no JSON at all.
     places = [
@@ -344,6 +348,7 @@ async def on_refused_value(request: Request, error: db.RefusedError) -> Response
 
 @app.exception_handler(db.BusyError)
 async def on_busy(request: Request, error: db.BusyError) -> Response:
+    logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
     return problem(503, str(error), headers={"Retry-After": "1"})
 
 
@@ -817,7 +822,8 @@ def read_category_tree(session: Read) -> Response:
     """All categories, each with those below it as `children`."""
     below: dict[int | None, list[str | Category]] = defaultdict(list)
     for category in session.exec(select(Category).order_by(col(Category.id).desc())):
-        below[category.parent_id] += [category, ","] if below[category.parent_id] else [category]
+        siblings = below[category.parent_id]
+        siblings += [",", category] if siblings else [category]
     # Written out with a stack, not by recursion: encoders give up some hundred levels down.
     stack, written = ["]", *below[None], "["], []
     while stack:

@@ -68,19 +68,21 @@ def shop(client: TestClient, make: Make) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_an_unknown_query_parameter_is_422(client: TestClient, method: str, path: str) -> None:
-    response = client.request(method, filled(path), params={"surprise": "x"}, json={})
+def test_an_unknown_query_parameter_is_422(app_client: TestClient, method: str, path: str) -> None:
+    response = app_client.request(method, filled(path), params={"surprise": "x"}, json={})
     errors = assert_problem(response, 422)["errors"]
     assert ["query", "surprise"] in [error["loc"] for error in errors]
 
 
 @pytest.mark.parametrize("bad_id", ["0", "-1", "2147483648", "abc", "1.5", "9" * 5000, "%00"])
 @pytest.mark.parametrize(("method", "path"), WITH_ID)
-def test_an_id_out_of_range_is_422(client: TestClient, method: str, path: str, bad_id: str) -> None:
+def test_an_id_out_of_range_is_422(
+    app_client: TestClient, method: str, path: str, bad_id: str
+) -> None:
     body: dict[str, Any] | None = {} if (method, path) in WITH_BODY else None
     params = {"new_status": "confirmed"} if path.endswith("/status") else None
     bad_path = re.sub(r"{\w+}", bad_id, path)
-    problem = assert_problem(client.request(method, bad_path, json=body, params=params), 422)
+    problem = assert_problem(app_client.request(method, bad_path, json=body, params=params), 422)
     assert "path" in [error["loc"][0] for error in problem["errors"]]
 
 
@@ -110,14 +112,14 @@ def test_an_id_out_of_range_is_422(client: TestClient, method: str, path: str, b
 )
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 def test_a_body_that_is_no_json_object_of_ours_is_422(
-    client: TestClient, method: str, path: str, content: bytes, content_type: str
+    app_client: TestClient, method: str, path: str, content: bytes, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
-    assert_problem(client.request(method, filled(path), content=content, headers=headers), 422)
+    assert_problem(app_client.request(method, filled(path), content=content, headers=headers), 422)
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
-def test_a_body_over_the_limit_is_413(client: TestClient, method: str, path: str) -> None:
+def test_a_body_over_the_limit_is_413(app_client: TestClient, method: str, path: str) -> None:
     limit = db.settings.max_body_size
     headers = {"Content-Type": "application/json"}
 
@@ -126,7 +128,9 @@ def test_a_body_over_the_limit_is_413(client: TestClient, method: str, path: str
             yield b" " * 1000
 
     for content in (b" " * (limit + 1), pieces()):
-        assert_problem(client.request(method, filled(path), content=content, headers=headers), 413)
+        assert_problem(
+            app_client.request(method, filled(path), content=content, headers=headers), 413
+        )
 
 
 def test_a_body_of_just_the_limit_is_read(client: TestClient) -> None:
@@ -136,14 +140,14 @@ def test_a_body_of_just_the_limit_is_read(client: TestClient) -> None:
     assert client.post("/items/", content=content, headers=headers).status_code == 201
 
 
-def test_an_answer_never_repeats_the_value_that_it_refuses(client: TestClient) -> None:
+def test_an_answer_never_repeats_the_value_that_it_refuses(app_client: TestClient) -> None:
     bodies: list[dict[str, Any]] = [
         {"username": "s3cret!!", "email": "s3cret!!", "password": "s3cret!!"},
         {"username": "ok_name", "email": "a@s3cret!!", "password": "s3cret!!" * 20},
         {"username": "ok_name", "email": "s3cret!!@example..com", "password": ["s3cret!!"]},
     ]
     for body in bodies:
-        text = client.post("/users/", json=body).text
+        text = app_client.post("/users/", json=body).text
         assert "s3cret" not in text
 
 
@@ -233,8 +237,8 @@ def test_a_total_is_counted_only_when_asked_and_of_the_whole_filter(
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/items/1/nothing", "/users/1/posts", "/items//"])
-def test_an_unknown_path_is_404(client: TestClient, path: str) -> None:
-    assert_problem(client.get(path), 404)
+def test_an_unknown_path_is_404(app_client: TestClient, path: str) -> None:
+    assert_problem(app_client.get(path), 404)
 
 
 def test_a_fault_of_ours_is_a_problem_too_and_says_nothing_about_it(client: TestClient) -> None:

@@ -40,9 +40,9 @@ def create(server: httpx2.Client, path: str, body: Json) -> Json:
     return response.json()
 
 
-def create_user(server: httpx2.Client) -> Json:
-    ann = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
-    return create(server, "/users/", ann)
+def create_user(server: httpx2.Client, name: str = "ann") -> Json:
+    body = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
+    return create(server, "/users/", body)
 
 
 def create_product(server: httpx2.Client, n: int, stock_quantity: int) -> Json:
@@ -108,6 +108,38 @@ def test_the_last_pieces_go_to_as_many_as_there_are(server: httpx2.Client) -> No
     assert statuses(answers) == {201: 10, 400: CLIENTS - 10}
     assert details(answers) == {"Insufficient stock for 'P1'. Available: 0, Requested: 1"}
     assert server.get("/products/1").json()["stock_quantity"] == 0
+
+
+def test_an_order_of_a_product_that_is_being_deleted_is_placed_or_404(
+    server: httpx2.Client,
+) -> None:
+    create_user(server)
+    calls: list[Call] = []
+    for id in range(1, CLIENTS // 2 + 1):
+        create_product(server, id, 10)
+        body = {"user_id": 1, "items": [{"product_id": id, "quantity": 1}]}
+        calls.append(sender(server, "POST", "/orders/", body))
+        calls.append(sender(server, "DELETE", f"/products/{id}"))
+    answers = at_once(calls)
+    for ordered, deleted in zip(answers[0::2], answers[1::2], strict=True):
+        found = (ordered.status_code, deleted.status_code)
+        assert found in ((201, 409), (404, 204)), ordered.text + deleted.text
+
+
+def test_an_order_for_a_user_who_is_being_deleted_is_placed_or_404(server: httpx2.Client) -> None:
+    create_product(server, 1, 1000)
+    calls: list[Call] = []
+    for id in range(1, CLIENTS // 2 + 1):
+        create_user(server, f"user{id}")
+        body = {"user_id": id, "items": [{"product_id": 1, "quantity": 1}]}
+        calls.append(sender(server, "POST", "/orders/", body))
+        calls.append(sender(server, "DELETE", f"/users/{id}"))
+    answers = at_once(calls)
+    assert statuses(answers[1::2]) == {204: CLIENTS // 2}
+    assert set(statuses(answers[0::2])) <= {201, 404}, details(answers)
+    placed = statuses(answers[0::2])[201]
+    assert server.get("/products/1").json()["stock_quantity"] == 1000 - placed
+    assert server.get("/orders/").json() == []
 
 
 def test_an_order_is_cancelled_once(server: httpx2.Client) -> None:
