@@ -7,14 +7,17 @@ that (a deadlock, a lost connection). So routes contain no commit, no rollback a
 """
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
 import itertools
 import os
 import random
+import socket
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import alembic.command
+import psycopg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request, Response
@@ -275,13 +279,13 @@ def create(url: str, *, writes: bool) -> Engine:
     elif dialect == "postgresql":
         read_only = "off" if writes else "on"
         arguments = {
-            "connect_timeout": max(2, seconds),
+            "connect_timeout": max(2, seconds // 2),
             "options": f"-c timezone=UTC -c lock_timeout={seconds}s -c statement_timeout={seconds}s"
             f" -c default_transaction_read_only={read_only}",
         }
     else:
         arguments = {
-            "connect_timeout": seconds,
+            "connect_timeout": max(2, seconds // 2),
             "read_timeout": seconds + 1,
             "write_timeout": seconds + 1,
             "charset": "utf8mb4",
@@ -304,6 +308,7 @@ def create(url: str, *, writes: bool) -> Engine:
         connect_args=arguments,
         **options,
     )
+    event.listen(engine, "checkout", on_checkout)
     if dialect == "sqlite":
         event.listen(engine, "connect", functools.partial(prepare_sqlite, writes=writes))
         event.listen(engine, "handle_error", name_the_foreign_key)
@@ -378,12 +383,35 @@ class Database:
         try:
             async with asyncio.timeout(settings.db_pool_timeout + 4):
                 return await asyncio.get_running_loop().run_in_executor(self.threads, job)
-        except TimeoutError:
-            session.info["abandoned"] = True  # so it is not committed behind the client's back
+        except (TimeoutError, asyncio.CancelledError) as error:
+            session.info["abandoned"] = True
+            hang_up(session.info.get("connection"))
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise BusyError("The database did not answer in time. Please try again.") from None
 
 
+def hang_up(connection: Any) -> None:
+    """End what a thread waits for, from outside, so that the thread is free again.
+
+    psycopg has no read time-out: a server that is connected and never answers would keep it
+    for ever. SQLite stops a query that takes too long. PyMySQL has a time-out of its own.
+    """
+    if hasattr(connection, "interrupt"):  # sqlite3
+        connection.interrupt()
+    elif hasattr(connection, "fileno"):  # psycopg
+        with contextlib.suppress(OSError, psycopg.Error):
+            socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+
+
 MOST_ATTEMPTS = 50
+thread = threading.local()  # what the session is that this thread works for
+
+
+def on_checkout(connection: Any, record: object, proxy: object) -> None:
+    """Note which connection a session uses, for `hang_up`."""
+    if (session := getattr(thread, "session", None)) is not None:
+        session.info["connection"] = connection
 
 
 def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
@@ -393,15 +421,16 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
     serialization failure, a row that changed meanwhile, a connection that was lost before
     the commit, or where a value that the work had made up (see `made_up`) was taken.
     """
+    thread.session = session
     for attempt in itertools.count(1):
-        if time.monotonic() > latest:
+        if time.monotonic() > latest or "abandoned" in session.info:
             raise BusyError("Too many requests are waiting for the database. Please try again.")
         session.info["made_up"], committing = set(), False
         try:
             with session:
                 result = work()
                 session.flush()
-                if session.info.get("abandoned"):
+                if "abandoned" in session.info:  # not behind the back of a client that was told 503
                     raise BusyError("The database was too slow. Please try again.")
                 committing = True
                 session.commit()
@@ -417,6 +446,8 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
                 again = False  # nobody knows whether that COMMIT was carried out
             if not again or attempt == MOST_ATTEMPTS:
                 raise failure from error
+        finally:
+            session.info.pop("connection", None)
         time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
     raise AssertionError("the loop ends by itself")
 

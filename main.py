@@ -406,6 +406,10 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     return row or missing(f"{model.__name__} not found")
 
 
+# Lock a row against being deleted, while others may refer to it and change it as well.
+UNDELETED = {"read": True, "key_share": True}
+
+
 def lock_rows(session: Session, model: type[M], ids: Iterable[int]) -> dict[int, M]:
     """The rows that exist of these, by id: locked, in the order of ids, so without deadlocks."""
     query = select(model).where(col(model.id).in_(set(ids))).order_by(col(model.id))
@@ -702,8 +706,8 @@ def read_user_by_email(session: Read, email: Email) -> User:
 def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
     """Read a user with their posts, page by page."""
     user = get_or_404(session, User, user_id)
-    posts = page(session, select(Post).where(Post.author_id == user_id), paging)
-    return user.model_dump() | {"posts": posts}
+    posts = select(Post).where(Post.author_id == user_id).options(WITH_TAGS)
+    return user.model_dump() | {"posts": page(session, posts, paging)}
 
 
 @app.get("/users/page")
@@ -797,8 +801,8 @@ def read_category(session: Read, category_id: Id) -> Category:
 @app.put("/categories/{category_id}", responses=problems(400))
 def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> Category:
     """Replace a category: fields that are left out get their defaults."""
-    category = get_or_404(session, Category, category_id)
     refuse_cycle(session, category_id, data.parent_id)
+    category = get_or_404(session, Category, category_id)
     slug = fill_slug(session, Category, data, category)
     return category.sqlmodel_update(data, update={"slug": slug})
 
@@ -806,9 +810,8 @@ def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> C
 @app.patch("/categories/{category_id}", responses=problems(400))
 def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Category:
     """Change the fields that are sent."""
-    category = get_or_404(session, Category, category_id)
     refuse_cycle(session, category_id, data.model_dump().get("parent_id"))
-    return category.sqlmodel_update(data.model_dump())
+    return get_or_404(session, Category, category_id).sqlmodel_update(data.model_dump())
 
 
 @app.delete("/categories/{category_id}", status_code=204)
@@ -846,12 +849,16 @@ def list_category_products(session: Read, paging: Paged, category_id: Id) -> Cat
 
 
 def refuse_cycle(session: Session, category_id: int, parent_id: int | None) -> None:
-    """Refuse a parent that is the category itself or below it, also when two move at once."""
+    """Refuse a parent that is the category itself or below it.
+
+    All categories are locked first, in the order of their ids: two that move under each other
+    at the same time would else both be right.
+    """
     if parent_id is None:
         return
     links = select(Category.id, Category.parent_id).order_by(col(Category.id)).with_for_update()
     parents = dict(session.exec(links).all())
-    while parent_id is not None:
+    while parent_id is not None and category_id in parents:
         if parent_id == category_id:
             refuse("A category cannot be its own ancestor")
         parent_id = parents.get(parent_id)
@@ -1034,7 +1041,8 @@ def create_order(session: Write, data: OrderCreate) -> Order:
 
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
     """
-    user = session.get(User, data.user_id) or missing(f"User {data.user_id} not found")
+    user = session.get(User, data.user_id, with_for_update=UNDELETED)
+    user = user or missing(f"User {data.user_id} not found")
     products = lock_rows(session, Product, (line.product_id for line in data.items))
     lines = []
     for line in data.items:

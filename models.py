@@ -103,10 +103,13 @@ def email_address(value: str) -> str:
 
 
 def strong_password(value: SecretStr) -> SecretStr:
-    """At least an upper-case letter and a digit, and no NUL."""
+    """8 to 100 characters, with an upper-case letter and a digit; text that can be encoded."""
     secret = value.get_secret_value()
-    if "\0" in secret or not (any(map(str.isupper, secret)) and any(map(str.isdigit, secret))):
-        raise PydanticCustomError("password", "Input should have an upper-case letter and a digit")
+    is_text = "\0" not in secret and secret.encode("utf-8", "ignore").decode() == secret
+    has_both = any(map(str.isupper, secret)) and any(map(str.isdigit, secret))
+    if not (is_text and has_both and 8 <= len(secret) <= 100):
+        message = "Input should have 8 to 100 characters, an upper-case letter and a digit"
+        raise PydanticCustomError("password", message)
     return value
 
 
@@ -151,9 +154,14 @@ Email = Annotated[
 ]
 Password = Annotated[
     SecretStr,
-    Field(min_length=8, max_length=100),
     AfterValidator(strong_password),
-    pydantic.Field(json_schema_extra={"pattern": "(?=.*[A-Z])(?=.*[0-9])"}),
+    pydantic.Field(
+        json_schema_extra={
+            "minLength": 8,
+            "maxLength": 100,
+            "pattern": "(?=.*[A-Z])(?=.*[0-9])",
+        }
+    ),
 ]
 Money = Annotated[
     Decimal, Field(max_digits=10, decimal_places=2, sa_type=MoneyType), NUMBER, money_schema()
@@ -343,7 +351,7 @@ class UserUpdate(Partial, UserState):
 
 
 class UserRead(Timestamps, UserState, Entity):
-    posts: list["Post"]
+    posts: list["PostRead"]
 
 
 class TopSpender(BaseModel):
