@@ -228,7 +228,7 @@ def explain(error: Exception) -> Exception | None:
         return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
     if (error.statement or "").startswith("DELETE"):
         parent = constraint.referred_table.name.capitalize()
-        return ConflictError(f"{parent} is still referred to by {columns[0]}")
+        return ConflictError(f"{parent} is still referred to by {columns[0]}", str(columns[0]))
     return ConflictError(f"{fields[0]} refers to nothing", fields[0])
 
 
@@ -333,7 +333,7 @@ def lower(text: Any) -> Any:
 
 
 class LowerCase(FunctionElement[str]):
-    """A text in lower case, in every alphabet, on every database."""
+    """A text in lower case, in every alphabet; with one small sigma, of the two in Greek."""
 
     type = String()
     inherit_cache = True
@@ -341,12 +341,10 @@ class LowerCase(FunctionElement[str]):
 
 @compiles(LowerCase)
 def lower_case(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
-    return f"lower({compiler.process(element.clauses, **options)})"
-
-
-@compiles(LowerCase, "postgresql")  # where it depends on the collation: "C" knows ASCII only
-def lower_case_icu(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
-    return f'lower({compiler.process(element.clauses, **options)} COLLATE "und-x-icu")'
+    text = compiler.process(element.clauses, **options)
+    if compiler.dialect.name == "postgresql":  # whose columns, sorted by "C", know ASCII only
+        text += ' COLLATE "und-x-icu"'
+    return f"replace(lower({text}), 'ς', 'σ')"  # noqa: RUF001
 
 
 def begin_immediate(connection: Connection) -> None:
@@ -419,13 +417,13 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
 
     The work is done anew from its start, on a fresh transaction, after a deadlock, a
     serialization failure, a row that changed meanwhile, a connection that was lost before
-    the commit, or where a value that the work had made up (see `made_up`) was taken.
+    the commit, or a conflict that it asked to be run again for (see `retry_on_conflict`).
     """
     thread.session = session
     for attempt in itertools.count(1):
         if time.monotonic() > latest or "abandoned" in session.info:
             raise BusyError("Too many requests are waiting for the database. Please try again.")
-        session.info["made_up"], committing = set(), False
+        session.info["retry_on"], committing = set(), False
         try:
             with session:
                 result = work()
@@ -441,7 +439,7 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
                 raise  # a fault of ours: such as a route that writes in a Read session
             again = kind == "retry"
             if isinstance(failure, ConflictError):
-                again = failure.field in session.info["made_up"]
+                again = failure.field in session.info["retry_on"]
             if committing and getattr(error, "connection_invalidated", False):
                 again = False  # nobody knows whether that COMMIT was carried out
             if not again or attempt == MOST_ATTEMPTS:
@@ -452,13 +450,13 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
     raise AssertionError("the loop ends by itself")
 
 
-def made_up(session: Session, field: str) -> None:
-    """Say that the value of a unique field was made up, not given by the client.
+def retry_on_conflict(session: Session, field: str) -> None:
+    """Have the work run again, should this field turn out to be in conflict.
 
-    Should another transaction take the same value first, the work is run again, and makes
-    up another one, instead of telling the client of a conflict.
+    For values that were made up, and choices that were made, by us and not by the client,
+    who should not be told of a conflict when another transaction was first.
     """
-    session.info["made_up"].add(field)
+    session.info["retry_on"].add(field)
 
 
 def connect() -> tuple[Database, Database]:

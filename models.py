@@ -17,6 +17,7 @@ database needs (`unique`, `foreign_key`, `index`) in its `Field(...)`. Where a f
 null, the None stands inside the `Annotated`: `Name | None` would lose the length.
 """
 
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -28,9 +29,11 @@ from pydantic import (
     MISSING,
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     SecretStr,
+    StrictBool,
     WithJsonSchema,
     field_validator,
 )
@@ -68,22 +71,24 @@ SQLModel.metadata.naming_convention = {
 
 # Vocabulary -----------------------------------------------------------------------------
 
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+AMOUNT = re.compile(r"-?[0-9]{1,8}(\.[0-9]{1,2})?", re.ASCII)
 MAX_INT = 2**31 - 1  # the largest INTEGER that all three databases store
-MAX_MONEY = Decimal("99999999.99")  # the largest NUMERIC(10, 2)
+MAX_MONEY = Decimal("99999999.99")  # 10 digits: the most that a client may name
 
 
 class MoneyType(TypeDecorator[Decimal]):
-    """A column of money: NUMERIC(10, 2), and exact on every database.
+    """A column of money: NUMERIC(14, 2), and exact on every database.
 
     SQLite has no decimals: it would keep 0.30 as a float, and 0.30 - 3 * 0.10 would be
     below zero. So there it is a whole number of cents, in sums and comparisons too.
     """
 
-    impl = Numeric(10, 2)
+    impl = Numeric(14, 2)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else Numeric(10, 2))
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else Numeric(14, 2))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
@@ -92,6 +97,25 @@ class MoneyType(TypeDecorator[Decimal]):
         return (
             Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
         )
+
+
+def plain_integer(value: Any) -> Any:
+    """Before pydantic, which would take true for 1, and "+1", " 1 " and "1_0" for numbers."""
+    if isinstance(value, bool) or (isinstance(value, str) and not INTEGER.fullmatch(value)):
+        raise PydanticCustomError("int_parsing", "Input should be a valid integer")
+    return value
+
+
+def plain_money(value: Any) -> Any:
+    """Before pydantic, which would take "1_0", "1e2" and the digits of other alphabets."""
+    if isinstance(value, str) and not AMOUNT.fullmatch(value):
+        raise PydanticCustomError("money", "Input should be an amount such as 79.99")
+    return value
+
+
+def in_cents(value: Decimal) -> Decimal:
+    """With two decimals, however many zeros were sent, and never a negative zero."""
+    return value.quantize(Decimal("0.01")) + 0
 
 
 def email_address(value: str) -> str:
@@ -113,11 +137,10 @@ def strong_password(value: SecretStr) -> SecretStr:
     return value
 
 
-def money_schema(**bounds: float) -> WithJsonSchema:
+def money_schema(pattern: str, **bounds: float) -> WithJsonSchema:
     """How OpenAPI describes money that comes in: a number, or the same as a string."""
     number = {"type": "number", "maximum": float(MAX_MONEY), "multipleOf": 0.01, **bounds}
-    text = {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,2})?$"}
-    return WithJsonSchema({"anyOf": [number, text]}, mode="validation")
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]}, "validation")
 
 
 # PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
@@ -127,9 +150,11 @@ SLUG = pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
 # to read back the same digits.
 NUMBER = PlainSerializer(float, return_type=float, when_used="json")
 
-Id = Annotated[int, Field(ge=1, le=MAX_INT)]
-OptionalId = Annotated[int | None, Field(ge=1, le=MAX_INT)]
-Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+PLAIN = BeforeValidator(plain_integer)
+Id = Annotated[int, Field(ge=1, le=MAX_INT), PLAIN]
+OptionalId = Annotated[int | None, Field(ge=1, le=MAX_INT), PLAIN]
+Count = Annotated[int, Field(ge=0, le=MAX_INT), PLAIN]
+Quantity = Annotated[int, Field(ge=1, le=10_000), PLAIN]
 Name = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
 Slug = Annotated[str, Field(max_length=200), SLUG]
 OptionalSlug = Annotated[str | None, Field(max_length=200), SLUG]
@@ -163,20 +188,24 @@ Password = Annotated[
         }
     ),
 ]
+MONEY = BeforeValidator(plain_money), AfterValidator(in_cents), NUMBER
 Money = Annotated[
-    Decimal, Field(max_digits=10, decimal_places=2, sa_type=MoneyType), NUMBER, money_schema()
+    Decimal,
+    Field(max_digits=10, decimal_places=2, sa_type=MoneyType),
+    *MONEY,
+    money_schema(r"^-?[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=-float(MAX_MONEY)),
 ]
 Price = Annotated[
     Decimal,
     Field(gt=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
-    NUMBER,
-    money_schema(exclusiveMinimum=0),
+    *MONEY,
+    money_schema(r"^(?=.*[1-9])[0-9]{1,8}(\.[0-9]{1,2})?$", exclusiveMinimum=0),
 ]
 Balance = Annotated[
     Decimal,
     Field(ge=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
-    NUMBER,
-    money_schema(minimum=0),
+    *MONEY,
+    money_schema(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=0),
 ]
 Sum = Annotated[Decimal, NUMBER]  # of many rows, so of any size
 
@@ -275,15 +304,22 @@ class Notice(BaseModel):
     message: str
 
 
-class Paging(BaseModel):
-    """The query parameters of every list."""
+class Skipping(BaseModel):
+    """The query parameters of a list: which rows, and whether to count them all."""
 
     skip: Count = pydantic.Field(0, description="How many rows to leave out.")
-    limit: int = pydantic.Field(20, ge=1, le=100, description="How many rows to give.")
-    after: Annotated[int | None, pydantic.Field(ge=0, le=MAX_INT)] = pydantic.Field(
-        None, description="The last id seen, in a list sorted by id: the rows after that one."
+    limit: Annotated[int, Field(ge=1, le=100), PLAIN] = pydantic.Field(
+        20, description="How many rows to give."
     )
     count: bool = pydantic.Field(False, description="Whether to give X-Total-Count.")
+
+
+class Paging(Skipping):
+    """The query parameters of a list that may be sorted by id."""
+
+    after: Annotated[int | None, Field(ge=0, le=MAX_INT), PLAIN] = pydantic.Field(
+        None, description="The last id seen: the rows after that one."
+    )
 
 
 # Items ----------------------------------------------------------------------------------
@@ -293,7 +329,7 @@ class ItemBase(Schema):
     title: Name
     description: OptionalText = None
     price: Price
-    is_available: bool = True
+    is_available: StrictBool = True
 
 
 class Item(ItemBase, Entity, table=True):
@@ -319,8 +355,8 @@ class UserBase(Schema):
 
 
 class UserState(UserBase):
-    is_active: bool = True
-    is_superuser: bool = False
+    is_active: StrictBool = True
+    is_superuser: StrictBool = False
 
 
 class User(Timestamps, UserState, Entity, table=True):
@@ -417,7 +453,7 @@ class ProductBase(Schema):
     price: Price
     stock_quantity: Count = Field(default=0, sa_type=BigInteger)
     sku: Sku = Field(unique=True)
-    is_active: bool = True
+    is_active: StrictBool = True
     category_id: OptionalId = Field(
         default=None, foreign_key="category.id", ondelete="SET NULL", index=True
     )
@@ -446,7 +482,7 @@ class ProductRead(Timestamps, ProductBase, Entity):
 
 
 class StockChange(Schema):
-    change: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
+    change: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT), PLAIN]
 
 
 class CategoryStats(BaseModel):
@@ -458,8 +494,6 @@ class CategoryStats(BaseModel):
 
 
 # Orders ---------------------------------------------------------------------------------
-
-MAX_QUANTITY = 10_000
 
 
 class OrderStatus(StrEnum):
@@ -498,7 +532,7 @@ class Order(Timestamps, OrderBase, Entity, table=True):
 
 class OrderLineBase(SQLModel):
     product_id: Id = Field(foreign_key="product.id", ondelete="RESTRICT", index=True)
-    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    quantity: Quantity
     unit_price: Money
     total_price: Money
 
@@ -514,7 +548,7 @@ class OrderLine(OrderLineBase, Entity, table=True):
 
 class OrderLineCreate(Schema):
     product_id: Id
-    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+    quantity: Quantity
 
 
 class OrderCreate(Schema):
@@ -529,7 +563,7 @@ class OrderCreate(Schema):
         quantities: dict[int, int] = {}
         for item in items:
             quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity
-        if max(quantities.values()) > MAX_QUANTITY:
+        if max(quantities.values()) > 10_000:
             raise PydanticCustomError(
                 "quantity", "Input should not add up to more than 10000 of one product"
             )
@@ -600,7 +634,13 @@ class PostTag(SQLModel, table=True):
     __tablename__ = "post_tag"
 
     post_id: int = Field(primary_key=True, foreign_key="post.id", ondelete="CASCADE")
-    tag_id: int = Field(primary_key=True, foreign_key="tag.id", ondelete="CASCADE", index=True)
+    tag_id: int = Field(
+        primary_key=True,
+        foreign_key="tag.id",
+        ondelete="CASCADE",
+        index=True,
+        sa_column_kwargs={"info": {"field": "tag_ids"}},
+    )
 
 
 class PostBase(Schema):

@@ -69,7 +69,7 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     if kind != "type":
         return False
     if isinstance(item, models.MoneyType):
-        return 'sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite")'
+        return 'sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite")'
     return f"sa.{item.impl_instance!r}" if isinstance(item, sa.TypeDecorator) else False
 
 

@@ -1,12 +1,12 @@
 """Accounts: opened with a balance, after that changed by transfers and payments only."""
 
+import httpx2
 import pytest
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 
 def test_an_opened_account_is_answered_with_its_defaults_and_location(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     response = client.post("/accounts/", json={"user_id": 1})
@@ -33,7 +33,7 @@ def test_an_opened_account_is_answered_with_its_defaults_and_location(
     ],
 )
 def test_an_opening_balance_is_kept_to_the_cent(
-    client: TestClient, make: Make, sent: object, kept: float
+    client: httpx2.Client, make: Make, sent: object, kept: float
 ) -> None:
     make("users")
     account = make("accounts", user_id=1, balance=sent)
@@ -60,7 +60,7 @@ def test_an_opening_balance_is_kept_to_the_cent(
     ],
 )
 def test_a_bad_account_is_422_and_names_the_field(
-    client: TestClient, make: Make, change: dict[str, Json], field: str
+    client: httpx2.Client, make: Make, change: dict[str, Json], field: str
 ) -> None:
     make("users")
     response = client.post("/accounts/", json={"user_id": 1, "balance": 1} | change)
@@ -69,25 +69,27 @@ def test_a_bad_account_is_422_and_names_the_field(
     assert client.get("/accounts/").json() == []
 
 
-def test_an_account_of_nobody_is_refused(client: TestClient) -> None:
+def test_an_account_of_nobody_is_refused(client: httpx2.Client) -> None:
     response = client.post("/accounts/", json={"user_id": 9})
     assert response.status_code == 409
     assert response.json()["detail"] == "user_id refers to nothing"
     assert client.get("/accounts/").json() == []
 
 
-def test_an_unknown_account_is_404(client: TestClient) -> None:
+def test_an_unknown_account_is_404(client: httpx2.Client) -> None:
     response = client.get("/accounts/7")
     assert (response.status_code, response.json()["detail"]) == (404, "Account not found")
 
 
 @pytest.mark.parametrize("id", ["0", "2147483648", "x"])
-def test_an_id_out_of_range_is_422(client: TestClient, id: str) -> None:
+def test_an_id_out_of_range_is_422(client: httpx2.Client, id: str) -> None:
     assert client.get(f"/accounts/{id}").status_code == 422
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_an_account_cannot_be_changed_by_hand(client: TestClient, make: Make, method: str) -> None:
+def test_an_account_cannot_be_changed_by_hand(
+    client: httpx2.Client, make: Make, method: str
+) -> None:
     make("users")
     before = make("accounts", user_id=1, balance=5)
     response = client.request(method, "/accounts/1", json={"user_id": 1, "balance": 9})
@@ -108,7 +110,7 @@ def test_an_account_cannot_be_changed_by_hand(client: TestClient, make: Make, me
     ],
 )
 def test_accounts_are_filtered_and_a_user_may_have_several(
-    client: TestClient, make: Make, query: str, ids: list[int]
+    client: httpx2.Client, make: Make, query: str, ids: list[int]
 ) -> None:
     make("users")
     make("users")
@@ -117,11 +119,11 @@ def test_accounts_are_filtered_and_a_user_may_have_several(
 
 
 @pytest.mark.parametrize("query", ["user_id=0", "sort=balance", "limit=101", "owner=1"])
-def test_a_bad_query_for_accounts_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_for_accounts_is_422(client: httpx2.Client, query: str) -> None:
     assert client.get(f"/accounts/?{query}").status_code == 422
 
 
-def test_following_the_links_visits_every_account_once(client: TestClient, make: Make) -> None:
+def test_following_the_links_visits_every_account_once(client: httpx2.Client, make: Make) -> None:
     make("users")
     for _ in range(5):
         make("accounts", user_id=1)
@@ -134,7 +136,7 @@ def test_following_the_links_visits_every_account_once(client: TestClient, make:
     assert seen == [[1, 2], [3, 4], [5]]
 
 
-def test_a_user_with_an_account_cannot_be_deleted(client: TestClient, make: Make) -> None:
+def test_a_user_with_an_account_cannot_be_deleted(client: httpx2.Client, make: Make) -> None:
     make("users")
     account = make("accounts", user_id=1)
     assert client.delete("/users/1").status_code == 409

@@ -2,10 +2,10 @@
 
 import re
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 import db
 
@@ -23,7 +23,7 @@ def chain(make: Make, length: int) -> None:
 
 
 def test_a_created_category_is_answered_with_its_defaults_and_location(
-    client: TestClient,
+    client: httpx2.Client,
 ) -> None:
     response = client.post("/categories/", json={"name": "Garden Tools"})
     assert response.status_code == 201
@@ -42,7 +42,7 @@ def test_a_created_category_is_answered_with_its_defaults_and_location(
     assert client.get("/categories/").json() == [category]
 
 
-def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> None:
+def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client) -> None:
     body = {"name": "Garden"}
     rows = [
         client.post("/categories/", json=body).json(),
@@ -56,7 +56,7 @@ def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> Non
 
 
 def test_replacing_a_category_gives_omitted_fields_their_defaults(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("categories")
     before = make("categories", name="Lamps", slug="l", description="Warm.", parent_id=1)
@@ -67,7 +67,7 @@ def test_replacing_a_category_gives_omitted_fields_their_defaults(
     assert client.get("/categories/2").json() == response.json()
 
 
-def test_patching_a_category_changes_only_what_is_sent(client: TestClient, make: Make) -> None:
+def test_patching_a_category_changes_only_what_is_sent(client: httpx2.Client, make: Make) -> None:
     before = make("categories", name="Lamps", description="Warm.")
     make("categories")
     for change in (
@@ -84,7 +84,7 @@ def test_patching_a_category_changes_only_what_is_sent(client: TestClient, make:
         before = response.json()
 
 
-def test_a_deleted_category_is_gone(client: TestClient, make: Make) -> None:
+def test_a_deleted_category_is_gone(client: httpx2.Client, make: Make) -> None:
     make("categories")
     response = client.delete("/categories/1")
     assert (response.status_code, response.content) == (204, b"")
@@ -101,7 +101,7 @@ def test_a_deleted_category_is_gone(client: TestClient, make: Make) -> None:
         ("GET", "/categories/7/products"),
     ],
 )
-def test_an_unknown_category_is_404(client: TestClient, method: str, path: str) -> None:
+def test_an_unknown_category_is_404(client: httpx2.Client, method: str, path: str) -> None:
     body = {"name": "x"} if method in ("PUT", "PATCH") else None
     response = client.request(method, path, json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Category not found")
@@ -120,7 +120,7 @@ def test_an_unknown_category_is_404(client: TestClient, method: str, path: str) 
     ],
 )
 def test_categories_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, names: list[str]
+    client: httpx2.Client, make: Make, query: str, names: list[str]
 ) -> None:
     for name, parent_id in [("b", None), ("a", 1), ("B", 1), ("Ä", 2)]:
         make("categories", name=name, parent_id=parent_id)
@@ -128,7 +128,7 @@ def test_categories_are_filtered_and_sorted(
 
 
 @pytest.mark.parametrize("query", ["sort=slug", "parent_id=0", "parent_id=x", "q=lamp"])
-def test_a_bad_query_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_is_422(client: httpx2.Client, query: str) -> None:
     assert client.get(f"/categories/?{query}").status_code == 422
 
 
@@ -153,7 +153,7 @@ def test_a_bad_query_is_422(client: TestClient, query: str) -> None:
     ],
 )
 def test_a_bad_category_is_422_and_names_the_field(
-    client: TestClient, body: dict[str, object], field: str
+    client: httpx2.Client, body: dict[str, object], field: str
 ) -> None:
     for response in (
         client.post("/categories/", json=body),
@@ -166,7 +166,7 @@ def test_a_bad_category_is_422_and_names_the_field(
 
 @pytest.mark.parametrize("change", [{"name": None}, {"slug": None}, {"name": ""}, {"nmae": "x"}])
 def test_a_bad_change_is_422_and_changes_nothing(
-    client: TestClient, make: Make, change: Json
+    client: httpx2.Client, make: Make, change: Json
 ) -> None:
     before = make("categories")
     response = client.patch("/categories/1", json={"description": "new"} | change)
@@ -174,7 +174,7 @@ def test_a_bad_change_is_422_and_changes_nothing(
     assert client.get("/categories/1").json() == before
 
 
-def test_a_name_is_unique_by_code_point(client: TestClient, make: Make) -> None:
+def test_a_name_is_unique_by_code_point(client: httpx2.Client, make: Make) -> None:
     for name in ("Garden", "garden", "Garden ", "Gardén", "💡" * 100):
         assert make("categories", name=name)["name"] == name
     for response in (
@@ -186,7 +186,7 @@ def test_a_name_is_unique_by_code_point(client: TestClient, make: Make) -> None:
     assert client.get("/categories/2").json()["name"] == "garden"
 
 
-def test_an_unknown_parent_is_409(client: TestClient, make: Make) -> None:
+def test_an_unknown_parent_is_409(client: httpx2.Client, make: Make) -> None:
     before = make("categories")
     body = {"name": "Lamps", "parent_id": 9}
     for response in (
@@ -214,7 +214,7 @@ def test_a_name_without_letters_gets_a_slug_too(make: Make) -> None:
     assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", slug) for slug in slugs)
 
 
-def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> None:
+def test_a_given_slug_that_is_taken_is_409(client: httpx2.Client, make: Make) -> None:
     make("categories", slug="lamps")
     before = make("categories", slug="torches")
     for response in (
@@ -238,14 +238,16 @@ def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> No
     ],
 )
 def test_replacing_without_a_slug_makes_it_anew_unless_the_name_stays(
-    client: TestClient, make: Make, body: Json, slug: str
+    client: httpx2.Client, make: Make, body: Json, slug: str
 ) -> None:
     make("categories", name="Garden")
     assert make("categories", name="garden")["slug"] == "garden-2"
     assert client.put("/categories/2", json=body).json()["slug"] == slug
 
 
-def test_replacing_keeps_a_given_slug_while_the_name_stays(client: TestClient, make: Make) -> None:
+def test_replacing_keeps_a_given_slug_while_the_name_stays(
+    client: httpx2.Client, make: Make
+) -> None:
     make("categories", name="Garden", slug="green")
     assert client.put("/categories/1", json={"name": "Garden"}).json()["slug"] == "green"
 
@@ -255,7 +257,7 @@ def test_replacing_keeps_a_given_slug_while_the_name_stays(client: TestClient, m
 
 @pytest.mark.parametrize(("category", "parent"), [(1, 1), (1, 2), (1, 3), (2, 3), (1, 40)])
 def test_a_category_cannot_be_its_own_ancestor(
-    client: TestClient, make: Make, category: int, parent: int
+    client: httpx2.Client, make: Make, category: int, parent: int
 ) -> None:
     chain(make, parent)
     before = client.get(f"/categories/{category}").json()
@@ -268,7 +270,7 @@ def test_a_category_cannot_be_its_own_ancestor(
     assert client.get(f"/categories/{category}").json() == before
 
 
-def test_a_category_may_move_up_and_to_another_branch(client: TestClient, make: Make) -> None:
+def test_a_category_may_move_up_and_to_another_branch(client: httpx2.Client, make: Make) -> None:
     chain(make, 4)
     make("categories", parent_id=1)
     for category, parent in [(4, 2), (3, 5), (5, None), (1, 3)]:
@@ -276,7 +278,7 @@ def test_a_category_may_move_up_and_to_another_branch(client: TestClient, make: 
         assert (response.status_code, response.json()["parent_id"]) == (200, parent)
 
 
-def test_the_tree_holds_every_category_below_its_parent(client: TestClient, make: Make) -> None:
+def test_the_tree_holds_every_category_below_its_parent(client: httpx2.Client, make: Make) -> None:
     assert client.get("/categories/tree").json() == []
     a = make("categories", name="A", description='"Quotes" and \\ Ä 💡')
     b = make("categories", name="B")
@@ -295,7 +297,7 @@ def test_the_tree_holds_every_category_below_its_parent(client: TestClient, make
     ]
 
 
-def test_the_tree_is_one_query_whatever_its_depth(client: TestClient, make: Make) -> None:
+def test_the_tree_is_one_query_whatever_its_depth(client: httpx2.Client, make: Make) -> None:
     chain(make, 320)
     queries: list[str] = []
 
@@ -317,7 +319,7 @@ def test_the_tree_is_one_query_whatever_its_depth(client: TestClient, make: Make
 # Products, and what a deletion leaves
 
 
-def test_a_category_is_given_with_its_products(client: TestClient, make: Make) -> None:
+def test_a_category_is_given_with_its_products(client: httpx2.Client, make: Make) -> None:
     make("categories", name="Lamps")
     make("categories", name="Empty", parent_id=1)
     first, _, last = (make("products", category_id=id) for id in (1, None, 1))
@@ -328,7 +330,9 @@ def test_a_category_is_given_with_its_products(client: TestClient, make: Make) -
     assert client.get("/categories/2/products").json() == empty
 
 
-def test_deleting_a_category_sets_the_links_to_it_to_null(client: TestClient, make: Make) -> None:
+def test_deleting_a_category_sets_the_links_to_it_to_null(
+    client: httpx2.Client, make: Make
+) -> None:
     chain(make, 3)
     child, grandchild = (client.get(f"/categories/{id}").json() for id in (2, 3))
     product, other = make("products", category_id=1), make("products", category_id=2)

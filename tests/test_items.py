@@ -1,13 +1,13 @@
 """Items: the smallest entity, and so the place where the usual six routes are spelled out."""
 
+import httpx2
 import pytest
 from conftest import Make
-from fastapi.testclient import TestClient
 
 LAMP = {"title": "Lamp", "description": "Warm light.", "price": 19.99, "is_available": False}
 
 
-def test_a_created_item_is_answered_with_its_defaults_and_location(client: TestClient) -> None:
+def test_a_created_item_is_answered_with_its_defaults_and_location(client: httpx2.Client) -> None:
     response = client.post("/items/", json={"title": "Mechanical Keyboard", "price": 89.99})
     assert response.status_code == 201
     assert response.headers["Location"] == "/items/1"
@@ -21,7 +21,7 @@ def test_a_created_item_is_answered_with_its_defaults_and_location(client: TestC
     assert client.get("/items/1").json() == response.json()
 
 
-def test_keys_come_in_declared_order_from_every_route(client: TestClient, make: Make) -> None:
+def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client, make: Make) -> None:
     keys = ["id", "title", "description", "price", "is_available"]
     make("items")
     patched = client.patch("/items/1", json={"price": 2})
@@ -32,7 +32,7 @@ def test_keys_come_in_declared_order_from_every_route(client: TestClient, make: 
 
 
 def test_replacing_an_item_gives_omitted_fields_their_defaults(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("items", **LAMP)
     response = client.put("/items/1", json={"title": "Torch", "price": "5.00"})
@@ -42,7 +42,7 @@ def test_replacing_an_item_gives_omitted_fields_their_defaults(
     assert client.get("/items/1").json() == response.json()
 
 
-def test_patching_an_item_changes_only_what_is_sent(client: TestClient, make: Make) -> None:
+def test_patching_an_item_changes_only_what_is_sent(client: httpx2.Client, make: Make) -> None:
     make("items", **LAMP)
     response = client.patch("/items/1", json={"price": 9.5})
     assert response.status_code == 200
@@ -51,20 +51,20 @@ def test_patching_an_item_changes_only_what_is_sent(client: TestClient, make: Ma
 
 
 def test_patching_with_an_explicit_null_empties_a_field_that_may_be_null(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("items", **LAMP)
     assert client.patch("/items/1", json={"description": None}).json()["description"] is None
 
 
-def test_patching_with_nothing_changes_nothing(client: TestClient, make: Make) -> None:
+def test_patching_with_nothing_changes_nothing(client: httpx2.Client, make: Make) -> None:
     make("items", **LAMP)
     response = client.patch("/items/1", json={})
     assert (response.status_code, response.json()) == (200, {"id": 1, **LAMP})
 
 
 def test_a_deleted_item_is_gone_and_its_id_is_not_used_again(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("items")
     response = client.delete("/items/1")
@@ -74,7 +74,7 @@ def test_a_deleted_item_is_gone_and_its_id_is_not_used_again(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_item_is_404_for_every_method(client: TestClient, method: str) -> None:
+def test_an_unknown_item_is_404_for_every_method(client: httpx2.Client, method: str) -> None:
     body = {"title": "x", "price": 1} if method in ("PUT", "PATCH") else None
     response = client.request(method, "/items/7", json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Item not found")
@@ -100,7 +100,7 @@ def test_an_unknown_item_is_404_for_every_method(client: TestClient, method: str
     ],
 )
 def test_items_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, titles: list[str]
+    client: httpx2.Client, make: Make, query: str, titles: list[str]
 ) -> None:
     make("items", title="Red lamp", price=10)
     make("items", title="blue LAMP", price=20, is_available=False)
@@ -109,7 +109,7 @@ def test_items_are_filtered_and_sorted(
     assert [item["title"] for item in client.get(f"/items/?{query}").json()] == titles
 
 
-def test_searching_ignores_case_in_every_alphabet(client: TestClient, make: Make) -> None:
+def test_searching_ignores_case_in_every_alphabet(client: httpx2.Client, make: Make) -> None:
     make("items", title="ÄRGER Žluťoučký")
     for q in ("ärger", "ÄRGER", "ŽLUŤ", "žluť"):
         assert len(client.get("/items/", params={"q": q}).json()) == 1
@@ -136,7 +136,7 @@ def test_searching_ignores_case_in_every_alphabet(client: TestClient, make: Make
     ],
 )
 def test_a_bad_item_is_422_and_names_the_field(
-    client: TestClient, body: dict[str, object], field: str
+    client: httpx2.Client, body: dict[str, object], field: str
 ) -> None:
     for response in (client.post("/items/", json=body), client.put("/items/1", json=body)):
         assert response.status_code == 422
@@ -144,14 +144,14 @@ def test_a_bad_item_is_422_and_names_the_field(
     assert client.get("/items/").json() == []
 
 
-def test_a_null_is_422_where_a_field_cannot_be_null(client: TestClient, make: Make) -> None:
+def test_a_null_is_422_where_a_field_cannot_be_null(client: httpx2.Client, make: Make) -> None:
     before = make("items")
     for field in ("title", "price", "is_available"):
         assert client.patch("/items/1", json={field: None}).status_code == 422
     assert client.get("/items/1").json() == before
 
 
-def test_prices_are_exact_to_the_last_cent(client: TestClient, make: Make) -> None:
+def test_prices_are_exact_to_the_last_cent(client: httpx2.Client, make: Make) -> None:
     for price in (0.01, 0.29, 1.1, 79.99, 99999999.99):
         assert make("items", price=price)["price"] == price
     assert [i["price"] for i in client.get("/items/").json()] == [

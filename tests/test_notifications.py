@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 import db
 
@@ -45,7 +45,7 @@ Fault = Callable[[], AbstractContextManager[None]]
 faults = pytest.mark.parametrize("fault", [no_table, one_for_each_user])
 
 
-def test_placing_an_order_notifies_its_user(client: TestClient, make: Make) -> None:
+def test_placing_an_order_notifies_its_user(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("users")
     make("products")
@@ -67,7 +67,7 @@ def test_placing_an_order_notifies_its_user(client: TestClient, make: Make) -> N
     "statuses", [["confirmed", "shipped", "delivered"], ["confirmed", "cancelled"], ["cancelled"]]
 )
 def test_every_change_of_the_status_notifies_the_user(
-    client: TestClient, make: Make, statuses: list[str]
+    client: httpx2.Client, make: Make, statuses: list[str]
 ) -> None:
     make("users")
     make("products")
@@ -81,7 +81,7 @@ def test_every_change_of_the_status_notifies_the_user(
         assert status in notes[-1]["message"]
 
 
-def test_paying_notifies_of_the_confirmation(client: TestClient, make: Make) -> None:
+def test_paying_notifies_of_the_confirmation(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products")
     make("accounts", user_id=1, balance=10)
@@ -92,7 +92,7 @@ def test_paying_notifies_of_the_confirmation(client: TestClient, make: Make) -> 
     assert "confirmed" in notes[1]["message"]
 
 
-def test_a_refused_change_notifies_nobody(client: TestClient, make: Make) -> None:
+def test_a_refused_change_notifies_nobody(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", stock_quantity=1)
     make("orders", user_id=1, items=ONE)
@@ -120,7 +120,7 @@ def test_a_refused_change_notifies_nobody(client: TestClient, make: Make) -> Non
     ],
 )
 def test_notifications_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, ids: list[int]
+    client: httpx2.Client, make: Make, query: str, ids: list[int]
 ) -> None:
     make("users")
     make("users")
@@ -132,11 +132,13 @@ def test_notifications_are_filtered_and_sorted(
 
 
 @pytest.mark.parametrize("query", ["user_id=0", "order_id=x", "sort=message", "limit=0", "x=1"])
-def test_a_bad_query_for_notifications_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_for_notifications_is_422(client: httpx2.Client, query: str) -> None:
     assert client.get(f"/notifications/?{query}").status_code == 422
 
 
-def test_following_the_links_visits_every_notification_once(client: TestClient, make: Make) -> None:
+def test_following_the_links_visits_every_notification_once(
+    client: httpx2.Client, make: Make
+) -> None:
     make("users")
     make("products")
     for _ in range(5):
@@ -151,7 +153,7 @@ def test_following_the_links_visits_every_notification_once(client: TestClient, 
 
 @faults
 def test_an_order_stands_when_its_notification_cannot_be_written(
-    client: TestClient, make: Make, fault: Fault
+    client: httpx2.Client, make: Make, fault: Fault
 ) -> None:
     make("users")
     make("products", stock_quantity=5)
@@ -166,7 +168,7 @@ def test_an_order_stands_when_its_notification_cannot_be_written(
 
 @faults
 def test_a_change_of_status_stands_when_its_notification_cannot_be_written(
-    client: TestClient, make: Make, fault: Fault
+    client: httpx2.Client, make: Make, fault: Fault
 ) -> None:
     make("users")
     make("products", stock_quantity=5)
@@ -186,7 +188,7 @@ def test_a_change_of_status_stands_when_its_notification_cannot_be_written(
 
 @faults
 def test_a_payment_and_its_refund_stand_when_their_notifications_cannot_be_written(
-    client: TestClient, make: Make, fault: Fault
+    client: httpx2.Client, make: Make, fault: Fault
 ) -> None:
     make("users")
     make("products", price=4)
@@ -202,7 +204,7 @@ def test_a_payment_and_its_refund_stand_when_their_notifications_cannot_be_writt
     assert payment["refunded_at"]
 
 
-def test_notifications_are_written_again_after_a_fault(client: TestClient, make: Make) -> None:
+def test_notifications_are_written_again_after_a_fault(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products")
     with no_table():

@@ -5,10 +5,10 @@ import json
 import re
 from datetime import UTC, date, datetime, time, timedelta
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 import db
 from models import Order
@@ -35,18 +35,18 @@ def lines(*pairs: tuple[int, int]) -> list[dict[str, int]]:
     return [{"product_id": product_id, "quantity": quantity} for product_id, quantity in pairs]
 
 
-def move(client: TestClient, order_id: int, *statuses: str) -> None:
+def move(client: httpx2.Client, order_id: int, *statuses: str) -> None:
     for status in statuses:
         response = client.patch(f"/orders/{order_id}/status?new_status={status}")
         assert response.status_code == 200, response.text
 
 
-def state(client: TestClient) -> list[Json]:
+def state(client: httpx2.Client) -> list[Json]:
     """All that an order changes."""
     return [client.get(path).json() for path in ("/products/", "/orders/", "/notifications/")]
 
 
-def stock(client: TestClient) -> list[int]:
+def stock(client: httpx2.Client) -> list[int]:
     return [product["stock_quantity"] for product in client.get("/products/").json()]
 
 
@@ -54,7 +54,7 @@ def stock(client: TestClient) -> list[int]:
 
 
 def test_a_placed_order_is_answered_with_its_lines_and_location(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products", price=19.99)
@@ -81,7 +81,9 @@ def test_a_placed_order_is_answered_with_its_lines_and_location(
     assert client.get("/orders/1").json() == order
 
 
-def test_order_keys_come_in_declared_order_from_every_route(client: TestClient, make: Make) -> None:
+def test_order_keys_come_in_declared_order_from_every_route(
+    client: httpx2.Client, make: Make
+) -> None:
     keys = "id order_number status total_amount user_id shipping_address created_at updated_at"
     line_keys = ["id", "product_id", "quantity", "unit_price", "total_price"]
     make("users")
@@ -99,7 +101,7 @@ def test_order_keys_come_in_declared_order_from_every_route(client: TestClient, 
 
 
 def test_an_order_number_says_when_it_was_placed_and_is_its_own(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products")
@@ -112,7 +114,9 @@ def test_an_order_number_says_when_it_was_placed_and_is_its_own(
     assert len({order["order_number"] for order in orders}) == 5
 
 
-def test_the_time_of_an_order_is_utc_with_its_microseconds(client: TestClient, make: Make) -> None:
+def test_the_time_of_an_order_is_utc_with_its_microseconds(
+    client: httpx2.Client, make: Make
+) -> None:
     make("users")
     make("products")
     make("orders", user_id=1, items=lines((1, 1)))
@@ -122,7 +126,9 @@ def test_the_time_of_an_order_is_utc_with_its_microseconds(client: TestClient, m
     assert client.get("/orders/1").json()["created_at"] == "2024-02-29T23:59:59.123456Z"
 
 
-def test_an_order_under_the_prefix_has_its_location_there(client: TestClient, make: Make) -> None:
+def test_an_order_under_the_prefix_has_its_location_there(
+    client: httpx2.Client, make: Make
+) -> None:
     make("users")
     make("products")
     response = client.post("/api/v1/orders/", json={"user_id": 1, "items": lines((1, 1))})
@@ -130,7 +136,7 @@ def test_an_order_under_the_prefix_has_its_location_there(client: TestClient, ma
     assert client.get("/api/v1/orders/1").json() == response.json()
 
 
-def test_an_order_takes_its_quantities_from_the_stock(client: TestClient, make: Make) -> None:
+def test_an_order_takes_its_quantities_from_the_stock(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", stock_quantity=5)
     make("products", stock_quantity=7)
@@ -139,7 +145,7 @@ def test_an_order_takes_its_quantities_from_the_stock(client: TestClient, make: 
     assert stock(client) == [0, 7, 7]
 
 
-def test_the_same_product_twice_is_added_up(client: TestClient, make: Make) -> None:
+def test_the_same_product_twice_is_added_up(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", price=1.5, stock_quantity=5)
     make("products")
@@ -151,7 +157,7 @@ def test_the_same_product_twice_is_added_up(client: TestClient, make: Make) -> N
 
 
 def test_the_same_product_twice_is_added_up_before_the_stock_is_compared(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products", stock_quantity=4)
@@ -161,7 +167,7 @@ def test_the_same_product_twice_is_added_up_before_the_stock_is_compared(
     assert response.json()["detail"] == detail
 
 
-def test_an_order_keeps_the_prices_of_its_moment(client: TestClient, make: Make) -> None:
+def test_an_order_keeps_the_prices_of_its_moment(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", price=10)
     before = make("orders", user_id=1, items=lines((1, 2)))
@@ -171,7 +177,7 @@ def test_an_order_keeps_the_prices_of_its_moment(client: TestClient, make: Make)
     assert (after["items"][0]["unit_price"], after["total_amount"]) == (12.34, 24.68)
 
 
-def test_a_hundred_lines_are_one_order(client: TestClient, make: Make) -> None:
+def test_a_hundred_lines_are_one_order(client: httpx2.Client, make: Make) -> None:
     make("users")
     for _ in range(100):
         make("products", price=0.07)
@@ -181,7 +187,9 @@ def test_a_hundred_lines_are_one_order(client: TestClient, make: Make) -> None:
     assert client.get("/orders/1").json() == order
 
 
-def test_the_largest_total_is_the_largest_amount_of_money(client: TestClient, make: Make) -> None:
+def test_the_largest_total_is_the_largest_amount_of_money(
+    client: httpx2.Client, make: Make
+) -> None:
     make("users")
     make("products", price=99999999.98)
     make("products", price=0.01)
@@ -208,7 +216,7 @@ def test_the_largest_total_is_the_largest_amount_of_money(client: TestClient, ma
     ],
 )
 def test_a_refused_order_says_why_and_changes_nothing(
-    client: TestClient,
+    client: httpx2.Client,
     make: Make,
     user_id: int,
     items: list[dict[str, int]],
@@ -252,7 +260,7 @@ def test_a_refused_order_says_why_and_changes_nothing(
     ],
 )
 def test_a_bad_order_is_422_and_names_the_field(
-    client: TestClient, make: Make, change: dict[str, Json], loc: list[int | str]
+    client: httpx2.Client, make: Make, change: dict[str, Json], loc: list[int | str]
 ) -> None:
     make("users")
     make("products", stock_quantity=20000, price=0.01)
@@ -264,7 +272,7 @@ def test_a_bad_order_is_422_and_names_the_field(
     assert state(client) == before
 
 
-def test_half_a_surrogate_pair_in_an_address_is_422(client: TestClient, make: Make) -> None:
+def test_half_a_surrogate_pair_in_an_address_is_422(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products")
     body = json.dumps({"user_id": 1, "items": lines((1, 1)), "shipping_address": "a\ud800b"})
@@ -276,7 +284,7 @@ def test_half_a_surrogate_pair_in_an_address_is_422(client: TestClient, make: Ma
 
 
 def test_the_longest_address_and_the_largest_quantity_are_kept(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products", stock_quantity=10000, price=0.01)
@@ -298,7 +306,7 @@ def test_the_longest_address_and_the_largest_quantity_are_kept(
     ],
 )
 def test_an_unknown_order_is_404_for_every_method(
-    client: TestClient, method: str, path: str
+    client: httpx2.Client, method: str, path: str
 ) -> None:
     response = client.request(method, path)
     assert (response.status_code, response.json()["detail"]) == (404, "Order not found")
@@ -306,12 +314,12 @@ def test_an_unknown_order_is_404_for_every_method(
 
 @pytest.mark.parametrize("id", ["0", "-1", "2147483648", "1.5", "x", "%00"])
 @pytest.mark.parametrize("path", ["/orders/{}", "/orders/{}/details", "/orders/user/{}"])
-def test_an_id_out_of_range_is_422(client: TestClient, path: str, id: str) -> None:
+def test_an_id_out_of_range_is_422(client: httpx2.Client, path: str, id: str) -> None:
     assert client.get(path.format(id)).status_code == 422
 
 
 def test_the_details_embed_the_user_and_the_product_of_each_line(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     user = make("users", full_name="Ann Lee")
     make("categories")
@@ -347,7 +355,7 @@ def test_the_details_embed_the_user_and_the_product_of_each_line(
     ],
 )
 def test_orders_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, ids: list[int]
+    client: httpx2.Client, make: Make, query: str, ids: list[int]
 ) -> None:
     make("users")
     make("users")
@@ -376,7 +384,7 @@ def test_orders_are_filtered_and_sorted(
         "colour=red",
     ],
 )
-def test_a_bad_query_for_orders_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_for_orders_is_422(client: httpx2.Client, query: str) -> None:
     response = client.get(f"/orders/?{query}")
     assert response.status_code == 422
     assert response.json()["errors"]
@@ -394,7 +402,7 @@ def test_a_bad_query_for_orders_is_422(client: TestClient, query: str) -> None:
     ],
 )
 def test_following_the_links_visits_every_order_once(
-    client: TestClient, make: Make, path: str, ids: list[int]
+    client: httpx2.Client, make: Make, path: str, ids: list[int]
 ) -> None:
     make("users")
     make("products")
@@ -410,7 +418,7 @@ def test_following_the_links_visits_every_order_once(
     assert all(seen)
 
 
-def test_orders_of_a_user_come_newest_first(client: TestClient, make: Make) -> None:
+def test_orders_of_a_user_come_newest_first(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("users")
     make("products")
@@ -422,7 +430,7 @@ def test_orders_of_a_user_come_newest_first(client: TestClient, make: Make) -> N
     assert client.get("/orders/user/1?skip=1&limit=1").json() == newest_first[1:2]
 
 
-def test_orders_of_an_unknown_user_are_404(client: TestClient) -> None:
+def test_orders_of_an_unknown_user_are_404(client: httpx2.Client) -> None:
     response = client.get("/orders/user/9")
     assert (response.status_code, response.json()["detail"]) == (404, "User not found")
 
@@ -431,7 +439,9 @@ def test_orders_of_an_unknown_user_are_404(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(STATUSES, STATUSES)))
-def test_a_status_only_changes_in_turn(client: TestClient, make: Make, old: str, new: str) -> None:
+def test_a_status_only_changes_in_turn(
+    client: httpx2.Client, make: Make, old: str, new: str
+) -> None:
     make("users")
     make("products")
     make("orders", user_id=1, items=lines((1, 3)))
@@ -450,7 +460,7 @@ def test_a_status_only_changes_in_turn(client: TestClient, make: Make, old: str,
 
 
 @pytest.mark.parametrize("query", ["", "new_status=", "new_status=lost", "new_status=Confirmed"])
-def test_a_status_that_does_not_exist_is_422(client: TestClient, make: Make, query: str) -> None:
+def test_a_status_that_does_not_exist_is_422(client: httpx2.Client, make: Make, query: str) -> None:
     make("users")
     make("products")
     make("orders", user_id=1, items=lines((1, 1)))
@@ -460,7 +470,7 @@ def test_a_status_that_does_not_exist_is_422(client: TestClient, make: Make, que
 
 
 def test_a_change_of_status_changes_nothing_else_of_the_order(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products")
@@ -473,7 +483,7 @@ def test_a_change_of_status_changes_nothing_else_of_the_order(
 
 @pytest.mark.parametrize("way", [[], ["confirmed"]])
 def test_cancelling_gives_the_stock_back_once(
-    client: TestClient, make: Make, way: list[str]
+    client: httpx2.Client, make: Make, way: list[str]
 ) -> None:
     make("users")
     make("products", stock_quantity=5)
@@ -488,7 +498,7 @@ def test_cancelling_gives_the_stock_back_once(
 
 
 def test_cancelling_gives_the_stock_back_of_a_product_that_is_inactive_by_now(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products", stock_quantity=5)
@@ -498,7 +508,7 @@ def test_cancelling_gives_the_stock_back_of_a_product_that_is_inactive_by_now(
     assert stock(client) == [5]
 
 
-def test_only_cancelling_gives_stock_back(client: TestClient, make: Make) -> None:
+def test_only_cancelling_gives_stock_back(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", stock_quantity=5)
     make("orders", user_id=1, items=lines((1, 2)))
@@ -510,7 +520,7 @@ def test_only_cancelling_gives_stock_back(client: TestClient, make: Make) -> Non
 # Deleting
 
 
-def test_a_cancelled_order_is_deleted_with_its_lines(client: TestClient, make: Make) -> None:
+def test_a_cancelled_order_is_deleted_with_its_lines(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", stock_quantity=5)
     make("orders", user_id=1, items=lines((1, 2)))
@@ -525,7 +535,9 @@ def test_a_cancelled_order_is_deleted_with_its_lines(client: TestClient, make: M
 
 
 @pytest.mark.parametrize("status", ["pending", "confirmed", "shipped", "delivered"])
-def test_an_order_that_is_not_cancelled_stays(client: TestClient, make: Make, status: str) -> None:
+def test_an_order_that_is_not_cancelled_stays(
+    client: httpx2.Client, make: Make, status: str
+) -> None:
     make("users")
     make("products")
     make("orders", user_id=1, items=lines((1, 2)))
@@ -536,7 +548,7 @@ def test_an_order_that_is_not_cancelled_stays(client: TestClient, make: Make, st
 
 
 def test_deleting_a_user_takes_the_orders_along_and_returns_no_stock(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("users")
@@ -553,7 +565,7 @@ def test_deleting_a_user_takes_the_orders_along_and_returns_no_stock(
 
 
 def test_the_summary_counts_by_status_and_sums_up_what_was_not_cancelled(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("users")
@@ -581,7 +593,7 @@ def test_the_summary_counts_by_status_and_sums_up_what_was_not_cancelled(
     assert list(everyone.json()) == list(nothing)
 
 
-def test_the_daily_statistics_have_a_row_for_every_day(client: TestClient) -> None:
+def test_the_daily_statistics_have_a_row_for_every_day(client: httpx2.Client) -> None:
     first_possible = datetime.now(UTC).date()
     rows = client.get("/orders/stats/daily").json()
     assert first_possible <= date.fromisoformat(rows[-1]["date"]) <= datetime.now(UTC).date()
@@ -592,17 +604,17 @@ def test_the_daily_statistics_have_a_row_for_every_day(client: TestClient) -> No
 
 
 @pytest.mark.parametrize("days", [1, 2, 365])
-def test_the_daily_statistics_have_as_many_rows_as_days(client: TestClient, days: int) -> None:
+def test_the_daily_statistics_have_as_many_rows_as_days(client: httpx2.Client, days: int) -> None:
     assert len(client.get(f"/orders/stats/daily?days={days}").json()) == days
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "x", "2147483648"])
-def test_days_out_of_range_are_422(client: TestClient, days: str) -> None:
+def test_days_out_of_range_are_422(client: httpx2.Client, days: str) -> None:
     assert client.get(f"/orders/stats/daily?days={days}").status_code == 422
 
 
 def test_the_daily_statistics_count_orders_by_their_day_in_utc_without_cancelled_ones(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("products", price=0.1)
@@ -623,7 +635,7 @@ def test_the_daily_statistics_count_orders_by_their_day_in_utc_without_cancelled
     ]
 
 
-def test_an_order_of_today_is_in_the_last_row(client: TestClient, make: Make) -> None:
+def test_an_order_of_today_is_in_the_last_row(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products", price=2.5)
     make("orders", user_id=1, items=lines((1, 3)))
@@ -633,7 +645,9 @@ def test_an_order_of_today_is_in_the_last_row(client: TestClient, make: Make) ->
     assert sum(orders for orders, _ in counted) == 1
 
 
-def test_sums_over_many_orders_may_pass_what_one_may_cost(client: TestClient, make: Make) -> None:
+def test_sums_over_many_orders_may_pass_what_one_may_cost(
+    client: httpx2.Client, make: Make
+) -> None:
     make("users")
     make("products", price=99999999.99)
     for _ in range(3):

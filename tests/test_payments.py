@@ -1,12 +1,12 @@
 """Payments: an order's total from an account, and back when the order is cancelled."""
 
+import httpx2
 import pytest
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 
 @pytest.fixture
-def shop(client: TestClient, make: Make) -> TestClient:
+def shop(client: httpx2.Client, make: Make) -> httpx2.Client:
     """A client of a shop where user 1 owes 30.30 for order 1 and has 50 in account 1."""
     make("users")
     make("products", price=10.1)
@@ -15,24 +15,24 @@ def shop(client: TestClient, make: Make) -> TestClient:
     return client
 
 
-def pay(client: TestClient, account_id: int = 1) -> Json:
+def pay(client: httpx2.Client, account_id: int = 1) -> Json:
     response = client.post("/orders/1/payments", json={"account_id": account_id})
     assert response.status_code == 201, response.text
     return response.json()
 
 
-def move(client: TestClient, *statuses: str) -> None:
+def move(client: httpx2.Client, *statuses: str) -> None:
     for status in statuses:
         assert client.patch(f"/orders/1/status?new_status={status}").status_code == 200
 
 
-def state(client: TestClient) -> list[Json]:
+def state(client: httpx2.Client) -> list[Json]:
     """All that a payment changes."""
     paths = ("/orders/1", "/orders/1/payments", "/accounts/", "/notifications/", "/products/")
     return [client.get(path).json() for path in paths]
 
 
-def test_a_payment_takes_the_total_and_confirms_the_order(shop: TestClient) -> None:
+def test_a_payment_takes_the_total_and_confirms_the_order(shop: httpx2.Client) -> None:
     response = shop.post("/orders/1/payments", json={"account_id": 1})
     assert response.status_code == 201
     assert "Location" in response.headers
@@ -51,7 +51,7 @@ def test_a_payment_takes_the_total_and_confirms_the_order(shop: TestClient) -> N
     assert shop.get("/orders/1").json()["status"] == "confirmed"
 
 
-def test_payments_are_listed_with_their_order(shop: TestClient, make: Make) -> None:
+def test_payments_are_listed_with_their_order(shop: httpx2.Client, make: Make) -> None:
     make("orders", user_id=1, items=[{"product_id": 1, "quantity": 1}])
     payment = pay(shop)
     listed = shop.get("/orders/1/payments").json()
@@ -61,33 +61,33 @@ def test_payments_are_listed_with_their_order(shop: TestClient, make: Make) -> N
     assert shop.get("/orders/1/payments?limit=1&after=1").json() == []
 
 
-def test_the_account_of_another_user_may_pay(shop: TestClient, make: Make) -> None:
+def test_the_account_of_another_user_may_pay(shop: httpx2.Client, make: Make) -> None:
     make("users")
     make("accounts", user_id=2, balance=30.3)
     assert pay(shop, account_id=2)["account_id"] == 2
     assert [account["balance"] for account in shop.get("/accounts/").json()] == [50, 0]
 
 
-def test_a_payment_is_of_what_the_order_cost_when_it_was_placed(shop: TestClient) -> None:
+def test_a_payment_is_of_what_the_order_cost_when_it_was_placed(shop: httpx2.Client) -> None:
     shop.patch("/products/1", json={"price": 99})
     assert pay(shop)["amount"] == 30.3
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_payments_of_an_unknown_order_are_404(shop: TestClient, method: str) -> None:
+def test_payments_of_an_unknown_order_are_404(shop: httpx2.Client, method: str) -> None:
     body = {"account_id": 1} if method == "POST" else None
     response = shop.request(method, "/orders/7/payments", json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Order not found")
 
 
-def test_an_unknown_account_cannot_pay(shop: TestClient) -> None:
+def test_an_unknown_account_cannot_pay(shop: httpx2.Client) -> None:
     before = state(shop)
     response = shop.post("/orders/1/payments", json={"account_id": 7})
     assert (response.status_code, response.json()["detail"]) == (404, "Account 7 not found")
     assert state(shop) == before
 
 
-def test_an_account_with_too_little_cannot_pay(shop: TestClient, make: Make) -> None:
+def test_an_account_with_too_little_cannot_pay(shop: httpx2.Client, make: Make) -> None:
     make("accounts", user_id=1, balance=30.29)
     before = state(shop)
     response = shop.post("/orders/1/payments", json={"account_id": 2})
@@ -104,14 +104,14 @@ def test_an_account_with_too_little_cannot_pay(shop: TestClient, make: Make) -> 
         ["cancelled"],
     ],
 )
-def test_only_a_pending_order_can_be_paid(shop: TestClient, way: list[str]) -> None:
+def test_only_a_pending_order_can_be_paid(shop: httpx2.Client, way: list[str]) -> None:
     move(shop, *way)
     before = state(shop)
     assert shop.post("/orders/1/payments", json={"account_id": 1}).status_code == 400
     assert state(shop) == before
 
 
-def test_an_order_is_paid_once(shop: TestClient, make: Make) -> None:
+def test_an_order_is_paid_once(shop: httpx2.Client, make: Make) -> None:
     make("accounts", user_id=1, balance=100)
     pay(shop)
     before = state(shop)
@@ -132,7 +132,7 @@ def test_an_order_is_paid_once(shop: TestClient, make: Make) -> None:
     ],
 )
 def test_a_bad_payment_is_422_and_names_the_field(
-    shop: TestClient, body: dict[str, Json], field: str
+    shop: httpx2.Client, body: dict[str, Json], field: str
 ) -> None:
     before = state(shop)
     response = shop.post("/orders/1/payments", json=body)
@@ -141,7 +141,7 @@ def test_a_bad_payment_is_422_and_names_the_field(
     assert state(shop) == before
 
 
-def test_cancelling_a_paid_order_pays_it_back_once(shop: TestClient, make: Make) -> None:
+def test_cancelling_a_paid_order_pays_it_back_once(shop: httpx2.Client, make: Make) -> None:
     make("users")
     make("accounts", user_id=2, balance=40)
     payment = pay(shop, account_id=2)
@@ -157,20 +157,20 @@ def test_cancelling_a_paid_order_pays_it_back_once(shop: TestClient, make: Make)
     assert state(shop) == before
 
 
-def test_cancelling_an_unpaid_order_pays_nothing_back(shop: TestClient) -> None:
+def test_cancelling_an_unpaid_order_pays_nothing_back(shop: httpx2.Client) -> None:
     move(shop, "confirmed", "cancelled")
     assert shop.get("/orders/1/payments").json() == []
     assert shop.get("/accounts/1").json()["balance"] == 50
 
 
-def test_a_paid_order_is_shipped_and_delivered_without_a_refund(shop: TestClient) -> None:
+def test_a_paid_order_is_shipped_and_delivered_without_a_refund(shop: httpx2.Client) -> None:
     payment = pay(shop)
     move(shop, "shipped", "delivered")
     assert shop.get("/orders/1/payments").json() == [payment]
     assert shop.get("/accounts/1").json()["balance"] == 19.7
 
 
-def test_a_cancelled_order_that_was_paid_can_be_deleted(shop: TestClient) -> None:
+def test_a_cancelled_order_that_was_paid_can_be_deleted(shop: httpx2.Client) -> None:
     pay(shop)
     move(shop, "cancelled")
     assert shop.delete("/orders/1").status_code == 204

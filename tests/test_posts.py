@@ -1,9 +1,9 @@
 """Posts: when they were published, their tags, their views."""
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 import db
 
@@ -43,7 +43,7 @@ def tag_names(post: Json) -> list[str]:
 # The six routes
 
 
-def test_a_created_post_is_answered_with_its_defaults_and_location(client: TestClient) -> None:
+def test_a_created_post_is_answered_with_its_defaults_and_location(client: httpx2.Client) -> None:
     response = client.post("/posts/", json=BODY)
     assert response.status_code == 201
     assert response.headers["Location"] == "/posts/1"
@@ -65,7 +65,7 @@ def test_a_created_post_is_answered_with_its_defaults_and_location(client: TestC
     assert client.get("/posts/").json() == [post]
 
 
-def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> None:
+def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client) -> None:
     rows = [
         client.post("/posts/", json=BODY | {"tag_ids": [1]}).json(),
         client.put("/posts/1", json=BODY | {"tag_ids": [1]}).json(),
@@ -78,7 +78,7 @@ def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> Non
 
 
 def test_replacing_a_post_gives_omitted_fields_their_defaults(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     before = make("posts", author_id=1, slug="s", status="archived", tag_ids=[1, 2])
     client.post("/posts/1/views")
@@ -111,7 +111,7 @@ def test_replacing_a_post_gives_omitted_fields_their_defaults(
     ],
 )
 def test_patching_a_post_changes_only_what_is_sent(
-    client: TestClient, make: Make, change: Json
+    client: httpx2.Client, make: Make, change: Json
 ) -> None:
     before = make("posts", author_id=1, tag_ids=[1, 2])
     response = client.patch("/posts/1", json=change)
@@ -122,13 +122,13 @@ def test_patching_a_post_changes_only_what_is_sent(
     assert client.get("/posts/1").json() == after
 
 
-def test_patching_with_nothing_changes_nothing(client: TestClient, make: Make) -> None:
+def test_patching_with_nothing_changes_nothing(client: httpx2.Client, make: Make) -> None:
     before = make("posts", author_id=1, status="published", tag_ids=[1])
     response = client.patch("/posts/1", json={})
     assert (response.status_code, response.json()) == (200, before)
 
 
-def test_a_deleted_post_is_gone_and_its_tags_stay(client: TestClient, make: Make) -> None:
+def test_a_deleted_post_is_gone_and_its_tags_stay(client: httpx2.Client, make: Make) -> None:
     tags = client.get("/tags/").json()
     make("posts", author_id=1, tag_ids=[1, 2])
     other = make("posts", author_id=1, tag_ids=[1])
@@ -148,7 +148,7 @@ def test_a_deleted_post_is_gone_and_its_tags_stay(client: TestClient, make: Make
         ("POST", "/posts/7/views", None),
     ],
 )
-def test_an_unknown_post_is_404(client: TestClient, method: str, path: str, body: Json) -> None:
+def test_an_unknown_post_is_404(client: httpx2.Client, method: str, path: str, body: Json) -> None:
     response = client.request(method, path, json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Post not found")
 
@@ -182,7 +182,7 @@ def test_an_unknown_post_is_404(client: TestClient, method: str, path: str, body
     ],
 )
 def test_a_bad_post_is_422_and_names_the_field(
-    client: TestClient, make: Make, change: Json, field: str
+    client: httpx2.Client, make: Make, change: Json, field: str
 ) -> None:
     before = make("posts", author_id=1, tag_ids=[1])
     for response in (
@@ -196,21 +196,21 @@ def test_a_bad_post_is_422_and_names_the_field(
 
 
 @pytest.mark.parametrize("field", ["title", "content", "author_id"])
-def test_a_post_needs_a_title_content_and_an_author(client: TestClient, field: str) -> None:
+def test_a_post_needs_a_title_content_and_an_author(client: httpx2.Client, field: str) -> None:
     body = {key: value for key, value in BODY.items() if key != field}
     errors = client.post("/posts/", json=body).json()["errors"]
     assert [error["loc"] for error in errors] == [["body", field]]
 
 
 def test_the_longest_title_and_content_are_stored_as_they_came(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("posts", author_id=1, title="💡" * 200, content="電" * 100_000)
     post = client.get("/posts/1").json()
     assert (post["title"], post["content"]) == ("💡" * 200, "電" * 100_000)
 
 
-def test_an_unknown_author_is_409(client: TestClient, make: Make) -> None:
+def test_an_unknown_author_is_409(client: httpx2.Client, make: Make) -> None:
     before = make("posts", author_id=1)
     for response in (
         client.post("/posts/", json=BODY | {"author_id": 9}),
@@ -222,7 +222,7 @@ def test_an_unknown_author_is_409(client: TestClient, make: Make) -> None:
     assert client.get("/posts/").json() == [before]
 
 
-def test_slugs_made_from_titles_are_distinct_and_kept(client: TestClient, make: Make) -> None:
+def test_slugs_made_from_titles_are_distinct_and_kept(client: httpx2.Client, make: Make) -> None:
     slugs = [make("posts", author_id=1, title=title)["slug"] for title in ("A b", "a B", "A b")]
     assert slugs == ["a-b", "a-b-2", "a-b-3"]
     for title, slug in [("A b", "a-b-3"), ("A, b", "a-b-3"), ("C", "c"), ("A b", "a-b-3")]:
@@ -231,7 +231,7 @@ def test_slugs_made_from_titles_are_distinct_and_kept(client: TestClient, make: 
     assert client.put("/posts/3", json=BODY | {"title": "A b"}).json()["slug"] == "own"
 
 
-def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> None:
+def test_a_given_slug_that_is_taken_is_409(client: httpx2.Client, make: Make) -> None:
     before = [make("posts", author_id=1, slug="a"), make("posts", author_id=1)]
     for response in (
         client.post("/posts/", json=BODY | {"slug": "a"}),
@@ -247,7 +247,7 @@ def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> No
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_becoming_published_sets_the_time_of_it_once(
-    client: TestClient, make: Make, method: str
+    client: httpx2.Client, make: Make, method: str
 ) -> None:
     base = BODY if method == "PUT" else {}
     assert make("posts", author_id=1)["published_at"] is None
@@ -262,7 +262,7 @@ def test_becoming_published_sets_the_time_of_it_once(
     assert client.get("/posts/1").json() == post
 
 
-def test_a_post_can_be_published_from_the_start(client: TestClient, make: Make) -> None:
+def test_a_post_can_be_published_from_the_start(client: httpx2.Client, make: Make) -> None:
     post = make("posts", author_id=1, status="published")
     assert post["published_at"] is not None
     assert (
@@ -274,7 +274,7 @@ def test_a_post_can_be_published_from_the_start(client: TestClient, make: Make) 
 # Tags
 
 
-def test_tags_are_embedded_and_replaced(client: TestClient, make: Make) -> None:
+def test_tags_are_embedded_and_replaced(client: httpx2.Client, make: Make) -> None:
     news, guides, recipes = client.get("/tags/").json()
     assert make("posts", author_id=1, tag_ids=[1, 2])["tags"] == [news, guides]
     for method, change, tags in [
@@ -290,7 +290,7 @@ def test_tags_are_embedded_and_replaced(client: TestClient, make: Make) -> None:
         assert client.get("/posts/1").json() == client.get("/posts/").json()[0] == post
 
 
-def test_an_unknown_tag_is_409_and_changes_nothing(client: TestClient, make: Make) -> None:
+def test_an_unknown_tag_is_409_and_changes_nothing(client: httpx2.Client, make: Make) -> None:
     before = make("posts", author_id=1, tag_ids=[1])
     for response in (
         client.post("/posts/", json=BODY | {"tag_ids": [1, 9]}),
@@ -302,7 +302,7 @@ def test_an_unknown_tag_is_409_and_changes_nothing(client: TestClient, make: Mak
     assert client.get("/posts/").json() == [before]
 
 
-def test_deleting_a_tag_removes_only_the_links_to_it(client: TestClient, make: Make) -> None:
+def test_deleting_a_tag_removes_only_the_links_to_it(client: httpx2.Client, make: Make) -> None:
     posts = [make("posts", author_id=1, tag_ids=ids) for ids in ([1, 2], [1], [3])]
     assert client.delete("/tags/1").status_code == 204
     posts[0]["tags"] = posts[0]["tags"][1:]
@@ -310,13 +310,13 @@ def test_deleting_a_tag_removes_only_the_links_to_it(client: TestClient, make: M
     assert client.get("/posts/").json() == posts
 
 
-def test_a_changed_tag_shows_in_its_posts(client: TestClient, make: Make) -> None:
+def test_a_changed_tag_shows_in_its_posts(client: httpx2.Client, make: Make) -> None:
     make("posts", author_id=1, tag_ids=[1, 2])
     client.patch("/tags/1", json={"name": "Latest"})
     assert tag_names(client.get("/posts/1").json()) == ["Latest", "Guides"]
 
 
-def test_tags_cost_no_query_per_post(client: TestClient, make: Make) -> None:
+def test_tags_cost_no_query_per_post(client: httpx2.Client, make: Make) -> None:
     queries: list[str] = []
 
     def note(*args: Json) -> None:
@@ -366,7 +366,7 @@ def test_tags_cost_no_query_per_post(client: TestClient, make: Make) -> None:
     ],
 )
 def test_posts_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, found: list[str]
+    client: httpx2.Client, make: Make, query: str, found: list[str]
 ) -> None:
     make("posts", author_id=1, title="b", content="A", tag_ids=[1])
     make("posts", author_id=1, title="A_1", status="published", tag_ids=[1, 2])
@@ -377,7 +377,7 @@ def test_posts_are_filtered_and_sorted(
     assert titles(client.get(f"/posts/?{query}").json()) == found
 
 
-def test_a_post_found_by_one_tag_shows_all_of_its_tags(client: TestClient, make: Make) -> None:
+def test_a_post_found_by_one_tag_shows_all_of_its_tags(client: httpx2.Client, make: Make) -> None:
     for _ in range(3):
         make("posts", author_id=1, tag_ids=[1, 2, 3])
     first = client.get("/posts/?tag=guides&limit=2&count=true")
@@ -390,14 +390,14 @@ def test_a_post_found_by_one_tag_shows_all_of_its_tags(client: TestClient, make:
 @pytest.mark.parametrize(
     "query", ["sort=status", "status=lost", "author_id=0", "tag=%00", "q=%00", "tags=news"]
 )
-def test_a_bad_query_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_is_422(client: httpx2.Client, query: str) -> None:
     assert client.get(f"/posts/?{query}").status_code == 422
 
 
 # Views
 
 
-def test_a_view_is_counted_and_is_no_change_of_the_post(client: TestClient, make: Make) -> None:
+def test_a_view_is_counted_and_is_no_change_of_the_post(client: httpx2.Client, make: Make) -> None:
     before = make("posts", author_id=1, status="published", tag_ids=[1])
     for n in (1, 2):
         response = client.post("/posts/1/views")

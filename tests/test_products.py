@@ -1,8 +1,8 @@
 """Products: filters, unique names, slugs and SKUs, stock, and numbers about them."""
 
+import httpx2
 import pytest
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 KETTLE = {
     "name": "Kettle",
@@ -25,7 +25,7 @@ def names(rows: list[Json]) -> list[str]:
 
 
 def test_a_created_product_is_answered_with_its_defaults_and_location(
-    client: TestClient,
+    client: httpx2.Client,
 ) -> None:
     response = client.post("/products/", json={"name": "Tea Pot", "price": "24.50", "sku": "pot-1"})
     assert response.status_code == 201
@@ -50,7 +50,7 @@ def test_a_created_product_is_answered_with_its_defaults_and_location(
     assert client.get("/products/").json() == [product]
 
 
-def test_keys_come_in_declared_order_from_every_route(client: TestClient, make: Make) -> None:
+def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client, make: Make) -> None:
     make("categories")
     rows = [
         client.post("/products/", json=KETTLE).json(),
@@ -68,7 +68,7 @@ def test_keys_come_in_declared_order_from_every_route(client: TestClient, make: 
 
 
 def test_replacing_a_product_gives_omitted_fields_their_defaults(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("categories")
     before = make("products", **KETTLE)
@@ -105,7 +105,7 @@ def test_replacing_a_product_gives_omitted_fields_their_defaults(
     ],
 )
 def test_patching_a_product_changes_only_what_is_sent(
-    client: TestClient, make: Make, change: Json
+    client: httpx2.Client, make: Make, change: Json
 ) -> None:
     make("categories")
     before = make("products", **KETTLE)
@@ -117,20 +117,20 @@ def test_patching_a_product_changes_only_what_is_sent(
     assert client.get("/products/1").json() == after
 
 
-def test_patching_with_nothing_changes_nothing(client: TestClient, make: Make) -> None:
+def test_patching_with_nothing_changes_nothing(client: httpx2.Client, make: Make) -> None:
     before = make("products")
     response = client.patch("/products/1", json={})
     assert (response.status_code, response.json()) == (200, before)
 
 
-def test_a_deleted_product_is_gone(client: TestClient, make: Make) -> None:
+def test_a_deleted_product_is_gone(client: httpx2.Client, make: Make) -> None:
     make("products")
     response = client.delete("/products/1")
     assert (response.status_code, response.content) == (204, b"")
     assert client.get("/products/").json() == []
 
 
-def test_a_product_in_an_order_cannot_be_deleted(client: TestClient, make: Make) -> None:
+def test_a_product_in_an_order_cannot_be_deleted(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products")
     make("orders", user_id=1, items=[{"product_id": 1, "quantity": 1}])
@@ -156,7 +156,9 @@ def test_a_product_in_an_order_cannot_be_deleted(client: TestClient, make: Make)
         ("GET", "/products/by-slug/none", None),
     ],
 )
-def test_an_unknown_product_is_404(client: TestClient, method: str, path: str, body: Json) -> None:
+def test_an_unknown_product_is_404(
+    client: httpx2.Client, method: str, path: str, body: Json
+) -> None:
     response = client.request(method, path, json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Product not found")
 
@@ -197,7 +199,7 @@ def test_an_unknown_product_is_404(client: TestClient, method: str, path: str, b
     ],
 )
 def test_products_are_filtered_and_sorted(
-    client: TestClient, make: Make, query: str, found: list[str]
+    client: httpx2.Client, make: Make, query: str, found: list[str]
 ) -> None:
     make("categories")
     make("products", name="pan", price=9.99, stock_quantity=5, category_id=1)
@@ -207,7 +209,7 @@ def test_products_are_filtered_and_sorted(
     assert names(client.get(f"/products/?{query}").json()) == found
 
 
-def test_following_the_links_visits_every_product_once(client: TestClient, make: Make) -> None:
+def test_following_the_links_visits_every_product_once(client: httpx2.Client, make: Make) -> None:
     for price in (3, 1, 3, 2, 3):
         make("products", price=price)
     make("products", price=9)
@@ -242,11 +244,13 @@ def test_following_the_links_visits_every_product_once(client: TestClient, make:
         "by-slug/%00",
     ],
 )
-def test_a_bad_query_is_422(client: TestClient, path: str) -> None:
+def test_a_bad_query_is_422(client: httpx2.Client, path: str) -> None:
     assert client.get(f"/products/{path}").status_code == 422
 
 
-def test_active_products_are_listed_with_their_categories(client: TestClient, make: Make) -> None:
+def test_active_products_are_listed_with_their_categories(
+    client: httpx2.Client, make: Make
+) -> None:
     lamps = make("categories")
     inside, outside = make("products", category_id=1), make("products")
     make("products", category_id=1, is_active=False)
@@ -259,7 +263,7 @@ def test_active_products_are_listed_with_their_categories(client: TestClient, ma
 
 
 def test_products_come_in_numbered_pages_with_their_categories(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     lamps = make("categories")
     make("products")
@@ -278,7 +282,9 @@ def test_products_come_in_numbered_pages_with_their_categories(
     assert (last["has_next"], last["has_previous"]) == (False, True)
 
 
-def test_low_stock_is_at_or_under_the_threshold_least_first(client: TestClient, make: Make) -> None:
+def test_low_stock_is_at_or_under_the_threshold_least_first(
+    client: httpx2.Client, make: Make
+) -> None:
     for name, stock in [("ten", 10), ("two", 2), ("eleven", 11), ("none", 0), ("deux", 2)]:
         make("products", name=name, stock_quantity=stock)
     make("products", stock_quantity=1, is_active=False)
@@ -289,7 +295,9 @@ def test_low_stock_is_at_or_under_the_threshold_least_first(client: TestClient, 
 
 
 @pytest.mark.parametrize("path", ["by-sku/KET-1", "by-sku/ket-1", "by-slug/the-kettle"])
-def test_a_product_is_found_by_sku_and_by_slug(client: TestClient, make: Make, path: str) -> None:
+def test_a_product_is_found_by_sku_and_by_slug(
+    client: httpx2.Client, make: Make, path: str
+) -> None:
     make("categories")
     product = make("products", **KETTLE)
     response = client.get(f"/products/{path}")
@@ -334,7 +342,7 @@ def test_a_product_is_found_by_sku_and_by_slug(client: TestClient, make: Make, p
     ],
 )
 def test_a_bad_product_is_422_and_names_the_field(
-    client: TestClient, make: Make, change: Json, field: str
+    client: httpx2.Client, make: Make, change: Json, field: str
 ) -> None:
     before = make("products")
     body = {"name": "x", "price": 1, "sku": "x"} | change
@@ -349,13 +357,13 @@ def test_a_bad_product_is_422_and_names_the_field(
 
 
 @pytest.mark.parametrize("field", ["name", "price", "sku"])
-def test_a_product_needs_a_name_a_price_and_a_sku(client: TestClient, field: str) -> None:
+def test_a_product_needs_a_name_a_price_and_a_sku(client: httpx2.Client, field: str) -> None:
     body = {key: value for key, value in KETTLE.items() if key != field}
     errors = client.post("/products/", json=body).json()["errors"]
     assert [error["loc"] for error in errors] == [["body", field]]
 
 
-def test_values_at_their_limits_are_stored_as_they_came(client: TestClient, make: Make) -> None:
+def test_values_at_their_limits_are_stored_as_they_came(client: httpx2.Client, make: Make) -> None:
     limits = {"name": "💡" * 200, "stock_quantity": 2**31 - 1, "sku": "X" * 50}
     make("products", price=99999999.99, **limits)
     product = client.get("/products/1").json()
@@ -364,13 +372,13 @@ def test_values_at_their_limits_are_stored_as_they_came(client: TestClient, make
 
 
 @pytest.mark.parametrize("price", [0.01, 0.29, 1.1, 79.99, 4503599.63, 99999999.99])
-def test_prices_are_exact_to_the_last_cent(client: TestClient, make: Make, price: float) -> None:
+def test_prices_are_exact_to_the_last_cent(client: httpx2.Client, make: Make, price: float) -> None:
     assert make("products", price=price)["price"] == price
     assert client.patch("/products/1", json={"price": f"{price:.2f}"}).json()["price"] == price
     assert len(client.get(f"/products/?min_price={price:.2f}&max_price={price:.2f}").json()) == 1
 
 
-def test_a_sku_is_stored_in_upper_case_and_unique(client: TestClient, make: Make) -> None:
+def test_a_sku_is_stored_in_upper_case_and_unique(client: httpx2.Client, make: Make) -> None:
     assert make("products", sku="ket-1")["sku"] == "KET-1"
     before = make("products", sku="PAN-1")
     body = {"name": "x", "price": 1, "sku": "Ket-1"}
@@ -384,7 +392,9 @@ def test_a_sku_is_stored_in_upper_case_and_unique(client: TestClient, make: Make
     assert client.patch("/products/2", json={"sku": "pan-2"}).json()["sku"] == "PAN-2"
 
 
-def test_a_name_is_unique_within_its_category_by_code_point(client: TestClient, make: Make) -> None:
+def test_a_name_is_unique_within_its_category_by_code_point(
+    client: httpx2.Client, make: Make
+) -> None:
     make("categories")
     make("categories")
     make("products", name="Pan", category_id=1)
@@ -403,7 +413,7 @@ def test_a_name_is_unique_within_its_category_by_code_point(client: TestClient, 
     assert len(client.get("/products/").json()) == 3
 
 
-def test_without_a_category_names_need_not_be_unique(client: TestClient, make: Make) -> None:
+def test_without_a_category_names_need_not_be_unique(client: httpx2.Client, make: Make) -> None:
     make("categories")
     make("categories")
     for category_id in (None, None, 1, 2):
@@ -415,7 +425,7 @@ def test_without_a_category_names_need_not_be_unique(client: TestClient, make: M
     assert [row["slug"] for row in rows] == ["pan", "pan-2", "pan-3", "pan-4"]
 
 
-def test_an_unknown_category_is_409(client: TestClient, make: Make) -> None:
+def test_an_unknown_category_is_409(client: httpx2.Client, make: Make) -> None:
     before = make("products")
     body = {"name": "x", "price": 1, "sku": "x", "category_id": 9}
     for response in (
@@ -442,7 +452,7 @@ def test_a_number_that_was_given_as_a_slug_is_passed_over(make: Make) -> None:
     assert slugs == ["pan", "pan-3", "pan-4"]
 
 
-def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> None:
+def test_a_given_slug_that_is_taken_is_409(client: httpx2.Client, make: Make) -> None:
     make("products", slug="pan")
     before = make("products")
     body = {"name": "x", "price": 1, "sku": "x", "slug": "pan"}
@@ -456,7 +466,7 @@ def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> No
 
 
 def test_replacing_without_a_slug_makes_it_anew_unless_the_name_stays(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("products", name="Pan")
     make("products", name="Kettle", slug="the-kettle")
@@ -468,7 +478,7 @@ def test_replacing_without_a_slug_makes_it_anew_unless_the_name_stays(
 # Stock
 
 
-def test_the_stock_changes_by_so_much(client: TestClient, make: Make) -> None:
+def test_the_stock_changes_by_so_much(client: httpx2.Client, make: Make) -> None:
     before = make("products", stock_quantity=5)
     for change, stock in [(-3, 2), (10, 12), (0, 12), (-12, 0), (2**31 - 1, 2**31 - 1)]:
         response = client.post("/products/1/stock", json={"change": change})
@@ -479,7 +489,7 @@ def test_the_stock_changes_by_so_much(client: TestClient, make: Make) -> None:
         assert client.get("/products/1").json() == after
 
 
-def test_the_stock_cannot_go_below_zero(client: TestClient, make: Make) -> None:
+def test_the_stock_cannot_go_below_zero(client: httpx2.Client, make: Make) -> None:
     before = make("products", stock_quantity=2)
     response = client.post("/products/1/stock", json={"change": -3})
     assert response.status_code == 400
@@ -487,7 +497,7 @@ def test_the_stock_cannot_go_below_zero(client: TestClient, make: Make) -> None:
     assert client.get("/products/1").json() == before
 
 
-def test_the_stock_cannot_pass_what_a_product_may_have(client: TestClient, make: Make) -> None:
+def test_the_stock_cannot_pass_what_a_product_may_have(client: httpx2.Client, make: Make) -> None:
     before = make("products", stock_quantity=2)
     response = client.post("/products/1/stock", json={"change": 2**31 - 2})
     assert response.status_code in (400, 422)
@@ -506,7 +516,7 @@ def test_the_stock_cannot_pass_what_a_product_may_have(client: TestClient, make:
         {"change": 1, "stock_quantity": 1},
     ],
 )
-def test_a_bad_change_of_stock_is_422(client: TestClient, make: Make, body: Json) -> None:
+def test_a_bad_change_of_stock_is_422(client: httpx2.Client, make: Make, body: Json) -> None:
     before = make("products")
     assert client.post("/products/1/stock", json=body).status_code == 422
     assert client.get("/products/1").json() == before
@@ -516,7 +526,7 @@ def test_a_bad_change_of_stock_is_422(client: TestClient, make: Make, body: Json
 
 
 def test_statistics_by_category_are_exact_and_most_products_come_first(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     assert client.get("/products/by-category-stats").json() == []
     for name in ("Few", "Many", "Empty", "Inactive"):
@@ -535,7 +545,7 @@ def test_statistics_by_category_are_exact_and_most_products_come_first(
     ]
 
 
-def test_an_average_is_rounded_to_the_cent(client: TestClient, make: Make) -> None:
+def test_an_average_is_rounded_to_the_cent(client: httpx2.Client, make: Make) -> None:
     for price in (1, 1, 2.02):
         make("products", price=price)
     assert client.get("/products/by-category-stats").json() == [stats(None, 3, 1.34, 1.0, 2.02)]

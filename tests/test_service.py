@@ -1,20 +1,20 @@
 """The root, health, the documentation, and what holds before a route is found."""
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Make, serving
-from fastapi.testclient import TestClient
 
 import db
 
 
-def test_the_root_says_what_this_is(client: TestClient) -> None:
+def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
     root = {"message": "Cornershop API", "docs": "/docs", "version": "1.0.0"}
     assert client.get("/").json() == root
     assert client.get("/api/v1/").json() == root
 
 
-def test_health_counts_the_connections(client: TestClient) -> None:
+def test_health_counts_the_connections(client: httpx2.Client) -> None:
     size = db.writer.capacity + db.reader.capacity
     numbers = {"pool_size": size, "connections_in_use": 0, "connections_available": size}
     assert client.get("/health").json() == {"status": "healthy", "database": numbers}
@@ -23,7 +23,7 @@ def test_health_counts_the_connections(client: TestClient) -> None:
         assert client.get("/health").json()["database"] == numbers
 
 
-def test_database_health_says_the_revision(client: TestClient) -> None:
+def test_database_health_says_the_revision(client: httpx2.Client) -> None:
     body = client.get("/health/db").json()
     assert list(body) == [
         "status",
@@ -39,7 +39,7 @@ def test_database_health_says_the_revision(client: TestClient) -> None:
 
 
 def test_database_health_is_503_when_the_database_is_not_at_the_newest_revision(
-    client: TestClient,
+    client: httpx2.Client,
 ) -> None:
     change = sa.text("UPDATE alembic_version SET version_num = :revision")
     with db.writer.engine.begin() as connection:
@@ -54,7 +54,7 @@ def test_database_health_is_503_when_the_database_is_not_at_the_newest_revision(
             connection.execute(change, {"revision": db.newest_revision()})
 
 
-def test_every_path_answers_under_the_prefix_too(client: TestClient, make: Make) -> None:
+def test_every_path_answers_under_the_prefix_too(client: httpx2.Client, make: Make) -> None:
     make("items")
     response = client.post("/api/v1/items/", json={"title": "x", "price": 1})
     assert (response.status_code, response.headers["Location"]) == (201, "/api/v1/items/2")
@@ -66,7 +66,7 @@ def test_every_path_answers_under_the_prefix_too(client: TestClient, make: Make)
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
 def test_a_path_without_its_slash_redirects_and_keeps_prefix_and_query(
-    client: TestClient, prefix: str
+    client: httpx2.Client, prefix: str
 ) -> None:
     response = client.get(f"{prefix}/items?limit=5", follow_redirects=False)
     assert response.status_code == 307
@@ -75,7 +75,7 @@ def test_a_path_without_its_slash_redirects_and_keeps_prefix_and_query(
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/items/", "/items/1", "/docs", "/api/v1/items/"])
-def test_head_is_get_without_the_body(client: TestClient, make: Make, path: str) -> None:
+def test_head_is_get_without_the_body(client: httpx2.Client, make: Make, path: str) -> None:
     make("items")
     head, get = client.head(path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -83,7 +83,7 @@ def test_head_is_get_without_the_body(client: TestClient, make: Make, path: str)
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
 
 
-def test_options_and_a_wrong_method_say_what_is_allowed(client: TestClient) -> None:
+def test_options_and_a_wrong_method_say_what_is_allowed(client: httpx2.Client) -> None:
     options, wrong = client.options("/items/"), client.delete("/items/")
     assert (options.status_code, options.content) == (204, b"")
     assert (wrong.status_code, wrong.json()["detail"]) == (405, "DELETE is not allowed here")
@@ -91,7 +91,7 @@ def test_options_and_a_wrong_method_say_what_is_allowed(client: TestClient) -> N
         assert response.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
-def test_the_openapi_document_names_both_servers(client: TestClient) -> None:
+def test_the_openapi_document_names_both_servers(client: httpx2.Client) -> None:
     document = client.get("/openapi.json").json()
     assert document["servers"] == [{"url": "/"}, {"url": "/api/v1"}]
     operations = [o for path in document["paths"].values() for o in path.values()]
@@ -100,7 +100,7 @@ def test_the_openapi_document_names_both_servers(client: TestClient) -> None:
     assert all(operation["description"] for operation in operations)
 
 
-def test_every_error_in_the_openapi_document_is_a_problem(client: TestClient) -> None:
+def test_every_error_in_the_openapi_document_is_a_problem(client: httpx2.Client) -> None:
     document = client.get("/openapi.json").json()
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
     for path in document["paths"].values():
@@ -112,7 +112,7 @@ def test_every_error_in_the_openapi_document_is_a_problem(client: TestClient) ->
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/api/v1/docs"])
-def test_the_documentation_needs_nothing_from_elsewhere(client: TestClient, path: str) -> None:
+def test_the_documentation_needs_nothing_from_elsewhere(client: httpx2.Client, path: str) -> None:
     page = client.get(path)
     assert page.status_code == 200
     assert "http://" not in page.text

@@ -1,11 +1,11 @@
 """Tags: the six usual routes, unique names and slugs."""
 
+import httpx2
 import pytest
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 
-def test_a_created_tag_is_answered_with_its_slug_and_location(client: TestClient) -> None:
+def test_a_created_tag_is_answered_with_its_slug_and_location(client: httpx2.Client) -> None:
     response = client.post("/tags/", json={"name": "How To"})
     assert response.status_code == 201
     assert response.headers["Location"] == "/tags/1"
@@ -14,7 +14,7 @@ def test_a_created_tag_is_answered_with_its_slug_and_location(client: TestClient
     assert client.get("/tags/").json() == [response.json()]
 
 
-def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> None:
+def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client) -> None:
     rows = [
         client.post("/tags/", json={"slug": "n", "name": "News"}).json(),
         client.put("/tags/1", json={"slug": "n", "name": "News"}).json(),
@@ -35,7 +35,7 @@ def test_keys_come_in_declared_order_from_every_route(client: TestClient) -> Non
     ],
 )
 def test_replacing_without_a_slug_makes_it_anew_unless_the_name_stays(
-    client: TestClient, make: Make, body: Json, slug: str
+    client: httpx2.Client, make: Make, body: Json, slug: str
 ) -> None:
     make("tags", name="News", slug="n")
     make("tags", name="NEWS")
@@ -46,7 +46,7 @@ def test_replacing_without_a_slug_makes_it_anew_unless_the_name_stays(
 
 @pytest.mark.parametrize("change", [{}, {"name": "Guides"}, {"slug": "guides"}])
 def test_patching_a_tag_changes_only_what_is_sent(
-    client: TestClient, make: Make, change: Json
+    client: httpx2.Client, make: Make, change: Json
 ) -> None:
     before = make("tags", name="News")
     response = client.patch("/tags/1", json=change)
@@ -54,7 +54,7 @@ def test_patching_a_tag_changes_only_what_is_sent(
     assert client.get("/tags/1").json() == response.json()
 
 
-def test_a_deleted_tag_is_gone(client: TestClient, make: Make) -> None:
+def test_a_deleted_tag_is_gone(client: httpx2.Client, make: Make) -> None:
     make("tags")
     response = client.delete("/tags/1")
     assert (response.status_code, response.content) == (204, b"")
@@ -62,7 +62,7 @@ def test_a_deleted_tag_is_gone(client: TestClient, make: Make) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_an_unknown_tag_is_404_for_every_method(client: TestClient, method: str) -> None:
+def test_an_unknown_tag_is_404_for_every_method(client: httpx2.Client, method: str) -> None:
     body = {"name": "x"} if method in ("PUT", "PATCH") else None
     response = client.request(method, "/tags/7", json=body)
     assert (response.status_code, response.json()["detail"]) == (404, "Tag not found")
@@ -80,7 +80,9 @@ def test_an_unknown_tag_is_404_for_every_method(client: TestClient, method: str)
         ({"name": "x", "post_ids": []}, "post_ids"),
     ],
 )
-def test_a_bad_tag_is_422_and_names_the_field(client: TestClient, body: Json, field: str) -> None:
+def test_a_bad_tag_is_422_and_names_the_field(
+    client: httpx2.Client, body: Json, field: str
+) -> None:
     for response in (client.post("/tags/", json=body), client.put("/tags/1", json=body)):
         assert response.status_code == 422
         assert [error["loc"] for error in response.json()["errors"]] == [["body", field]]
@@ -89,7 +91,7 @@ def test_a_bad_tag_is_422_and_names_the_field(client: TestClient, body: Json, fi
 
 @pytest.mark.parametrize("change", [{"name": None}, {"slug": None}, {"name": ""}, {"color": "x"}])
 def test_a_bad_change_is_422_and_changes_nothing(
-    client: TestClient, make: Make, change: Json
+    client: httpx2.Client, make: Make, change: Json
 ) -> None:
     before = make("tags")
     assert client.patch("/tags/1", json=change).status_code == 422
@@ -97,7 +99,7 @@ def test_a_bad_change_is_422_and_changes_nothing(
 
 
 def test_names_are_unique_by_code_point_and_their_slugs_distinct(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     names = ["News", "news", "News ", "NÉWS", "N" * 50]
     tags = [make("tags", name=name) for name in names]
@@ -112,7 +114,7 @@ def test_names_are_unique_by_code_point_and_their_slugs_distinct(
     assert client.get("/tags/").json() == tags
 
 
-def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> None:
+def test_a_given_slug_that_is_taken_is_409(client: httpx2.Client, make: Make) -> None:
     tags = [make("tags", slug="news"), make("tags", slug="guides")]
     for response in (
         client.post("/tags/", json={"name": "x", "slug": "news"}),
@@ -123,7 +125,7 @@ def test_a_given_slug_that_is_taken_is_409(client: TestClient, make: Make) -> No
     assert client.get("/tags/").json() == tags
 
 
-def test_tags_are_listed_page_by_page(client: TestClient, make: Make) -> None:
+def test_tags_are_listed_page_by_page(client: httpx2.Client, make: Make) -> None:
     tags = [make("tags") for _ in range(3)]
     first = client.get("/tags/?limit=2&count=true")
     assert (first.json(), first.headers["X-Total-Count"]) == (tags[:2], "3")

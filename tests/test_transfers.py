@@ -1,11 +1,11 @@
 """Transfers: money from one account to another, all of it or nothing."""
 
+import httpx2
 import pytest
 from conftest import Json, Make
-from fastapi.testclient import TestClient
 
 
-def balances(client: TestClient) -> list[float]:
+def balances(client: httpx2.Client) -> list[float]:
     return [account["balance"] for account in client.get("/accounts/").json()]
 
 
@@ -14,7 +14,7 @@ def transfer(from_account_id: int, to_account_id: int, amount: Json) -> dict[str
 
 
 def test_a_transfer_moves_the_amount_and_is_answered_with_its_location(
-    client: TestClient, make: Make
+    client: httpx2.Client, make: Make
 ) -> None:
     make("users")
     make("users")
@@ -37,7 +37,7 @@ def test_a_transfer_moves_the_amount_and_is_answered_with_its_location(
     assert balances(client) == [69.75, 35.75]
 
 
-def test_the_last_cent_can_be_transferred(client: TestClient, make: Make) -> None:
+def test_the_last_cent_can_be_transferred(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("accounts", user_id=1, balance=0.3)
     make("accounts", user_id=1)
@@ -59,7 +59,7 @@ def test_the_last_cent_can_be_transferred(client: TestClient, make: Make) -> Non
     ],
 )
 def test_a_refused_transfer_says_why_and_changes_nothing(
-    client: TestClient, make: Make, body: dict[str, Json], status: int, detail: str
+    client: httpx2.Client, make: Make, body: dict[str, Json], status: int, detail: str
 ) -> None:
     make("users")
     make("accounts", user_id=1, balance=10)
@@ -70,7 +70,7 @@ def test_a_refused_transfer_says_why_and_changes_nothing(
     assert client.get("/transfers/").json() == []
 
 
-def test_a_balance_that_would_pass_ten_digits_is_refused(client: TestClient, make: Make) -> None:
+def test_a_balance_that_would_pass_ten_digits_is_refused(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("accounts", user_id=1, balance=99999999.99)
     make("accounts", user_id=1, balance=0.01)
@@ -97,7 +97,7 @@ def test_a_balance_that_would_pass_ten_digits_is_refused(client: TestClient, mak
     ],
 )
 def test_a_bad_transfer_is_422_and_names_the_field(
-    client: TestClient, make: Make, change: dict[str, Json], field: str
+    client: httpx2.Client, make: Make, change: dict[str, Json], field: str
 ) -> None:
     make("users")
     make("accounts", user_id=1, balance=10)
@@ -108,13 +108,13 @@ def test_a_bad_transfer_is_422_and_names_the_field(
     assert balances(client) == [10, 20]
 
 
-def test_an_unknown_transfer_is_404(client: TestClient) -> None:
+def test_an_unknown_transfer_is_404(client: httpx2.Client) -> None:
     response = client.get("/transfers/7")
     assert (response.status_code, response.json()["detail"]) == (404, "Transfer not found")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_a_transfer_cannot_be_changed(client: TestClient, make: Make, method: str) -> None:
+def test_a_transfer_cannot_be_changed(client: httpx2.Client, make: Make, method: str) -> None:
     make("users")
     make("accounts", user_id=1, balance=10)
     make("accounts", user_id=1)
@@ -137,7 +137,7 @@ def test_a_transfer_cannot_be_changed(client: TestClient, make: Make, method: st
     ],
 )
 def test_transfers_are_filtered_by_where_they_come_from_or_go_to(
-    client: TestClient, make: Make, query: str, ids: list[int]
+    client: httpx2.Client, make: Make, query: str, ids: list[int]
 ) -> None:
     make("users")
     for _ in range(3):
@@ -148,11 +148,11 @@ def test_transfers_are_filtered_by_where_they_come_from_or_go_to(
 
 
 @pytest.mark.parametrize("query", ["account_id=0", "sort=amount", "limit=0", "user_id=1"])
-def test_a_bad_query_for_transfers_is_422(client: TestClient, query: str) -> None:
+def test_a_bad_query_for_transfers_is_422(client: httpx2.Client, query: str) -> None:
     assert client.get(f"/transfers/?{query}").status_code == 422
 
 
-def test_following_the_links_visits_every_transfer_once(client: TestClient, make: Make) -> None:
+def test_following_the_links_visits_every_transfer_once(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("accounts", user_id=1, balance=10)
     make("accounts", user_id=1, balance=10)

@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("title", sa.String(length=200), nullable=False),
         sa.Column("description", sa.String(length=10000), nullable=True),
-        sa.Column("price", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("price", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("is_available", sa.Boolean(), nullable=False),
         sa.CheckConstraint("price > 0", name=op.f("ck_item_price_positive")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_item")),
@@ -75,7 +75,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column(
-            "balance", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
+            "balance", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("balance >= 0", name=op.f("ck_account_balance_not_negative")),
@@ -106,7 +106,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column(
-            "total_amount", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
+            "total_amount", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("shipping_address", sa.String(length=500), nullable=True),
@@ -164,7 +164,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("slug", sa.String(length=200), nullable=False),
         sa.Column("description", sa.String(length=10000), nullable=True),
-        sa.Column("price", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("price", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("stock_quantity", sa.BigInteger(), nullable=False),
         sa.Column("sku", sa.String(length=50), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),
@@ -214,10 +214,10 @@ def upgrade() -> None:
         sa.Column("product_id", sa.Integer(), nullable=False),
         sa.Column("quantity", sa.Integer(), nullable=False),
         sa.Column(
-            "unit_price", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
+            "unit_price", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column(
-            "total_price", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
+            "total_price", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False
         ),
         sa.Column("order_id", sa.Integer(), nullable=False),
         sa.CheckConstraint("quantity > 0", name=op.f("ck_order_line_quantity_positive")),
@@ -241,7 +241,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("order_id", sa.Integer(), nullable=False),
         sa.Column("account_id", sa.Integer(), nullable=False),
-        sa.Column("amount", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("amount", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("refunded_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -276,7 +276,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("from_account_id", sa.Integer(), nullable=False),
         sa.Column("to_account_id", sa.Integer(), nullable=False),
-        sa.Column("amount", sa.Numeric(10, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("amount", sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
             "status",
             sa.Enum("completed", name="transferstatus", native_enum=False, length=20),
