@@ -399,7 +399,8 @@ def hang_up(connection: Any) -> None:
         connection.interrupt()
     elif hasattr(connection, "fileno"):  # psycopg
         with contextlib.suppress(OSError, psycopg.Error):
-            socket.socket(fileno=os.dup(connection.fileno())).shutdown(socket.SHUT_RDWR)
+            with socket.socket(fileno=os.dup(connection.fileno())) as same:
+                same.shutdown(socket.SHUT_RDWR)
 
 
 MOST_ATTEMPTS = 50

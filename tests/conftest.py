@@ -40,6 +40,7 @@ sys.path.insert(0, str(HOME))
 import db  # noqa: E402
 import main  # noqa: E402
 
+URLS = [str(db.Settings.usual_url(url)) for url in URLS]  # with the drivers' names in them
 Json = Any
 
 # Hashing a password is slow on purpose. The app in this process does it quickly; the servers
@@ -65,7 +66,7 @@ def create_database(url: str) -> None:
 @pytest.fixture(scope="session", params=URLS, ids=lambda url: sa.make_url(url).get_backend_name())
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of the database under test, migrated; the app is connected to it."""
-    db.settings.database_url = db.Settings.usual_url(request.param) or ""
+    db.settings.database_url = request.param
     create_database(db.settings.database_url)
     db.migrate()
     db.disconnect()

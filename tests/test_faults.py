@@ -1,0 +1,395 @@
+"""Faults: killed processes, lost and silent databases, locks held elsewhere, slow clients.
+
+What is told to a client is stored; what cannot be done is a 503, in time; and when the fault
+is over, the next request works. Every client here gives up a little after the service should
+have answered, so an answer that comes too late fails the test.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from conftest import HOME, URLS, Json, another_database, free_port, serving
+
+SERVERS = [url for url in URLS if sa.make_url(url).get_backend_name() != "sqlite"]
+TIMEOUT = 2  # DB_POOL_TIMEOUT in these tests, in seconds
+ANSWERED = TIMEOUT + 5  # within how many seconds every request is answered
+STOCK = 100_000
+
+
+class Process:
+    """A server process that can be killed and started again on the same database."""
+
+    def __init__(self, url: str, **settings: str) -> None:
+        self.port = free_port()
+        self.url, self.settings = url, settings
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, HOME / "main.py", "--port", str(self.port)],
+            env={**os.environ, "DATABASE_URL": self.url, **self.settings},
+            cwd=HOME,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            with contextlib.suppress(httpx2.TransportError):
+                self.client.get("/health")
+                return
+            time.sleep(0.1)
+        raise AssertionError("the server does not start")
+
+    def stop(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(timeout=15)
+
+
+@contextlib.contextmanager
+def running(url: str, **settings: str) -> Iterator[Process]:
+    process = Process(url, **settings)
+    try:
+        yield process
+    finally:
+        process.client.close()
+        process.process.kill()
+        process.process.wait()
+
+
+def open_shop(client: httpx2.Client) -> None:
+    """A user, and a product of which there is plenty."""
+    user = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
+    product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": STOCK}
+    assert client.post("/users/", json=user).status_code == 201
+    assert client.post("/products/", json=product).status_code == 201
+
+
+def order(client: httpx2.Client) -> httpx2.Response:
+    return client.post("/orders/", json={"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]})
+
+
+@contextlib.contextmanager
+def order_traffic(client: httpx2.Client) -> Iterator[list[httpx2.Response]]:
+    """Eight clients that place orders until the end of the block; all answers they got."""
+    answers: list[httpx2.Response] = []
+    stop = threading.Event()
+
+    def keep_ordering() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(httpx2.TransportError):
+                answers.append(order(client))
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(8):
+            threads.submit(keep_ordering)
+        try:
+            yield answers
+        finally:
+            stop.set()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def assert_nothing_acknowledged_is_lost(
+    client: httpx2.Client, answers: list[httpx2.Response]
+) -> None:
+    """Every order that was answered 201 is there, and the stock agrees with the orders there."""
+    stored: dict[int, Json] = {}
+    url = "/orders/?limit=100"
+    while url:
+        response = client.get(url)
+        stored |= {row["id"]: row for row in response.json()}
+        url = response.links.get("next", {}).get("url", "")
+    for answer in answers:
+        if answer.status_code == 201:
+            assert stored[answer.json()["id"]]["order_number"] == answer.json()["order_number"]
+    assert client.get("/products/1").json()["stock_quantity"] == STOCK - len(stored)
+
+
+def test_a_killed_process_loses_no_acknowledged_order(own_database: str) -> None:
+    with running(own_database) as shop:
+        open_shop(shop.client)
+        with order_traffic(shop.client) as answers:
+            wait_for(lambda: len(answers) >= 50)
+            shop.stop(signal.SIGKILL)
+        assert {answer.status_code for answer in answers} == {201}
+        shop.start()
+        assert_nothing_acknowledged_is_lost(shop.client, answers)
+        assert order(shop.client).status_code == 201
+    if own_database.startswith("sqlite"):
+        with sqlite3.connect(sa.make_url(own_database).database or "") as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_process_told_to_stop_answers_what_it_accepted(own_database: str) -> None:
+    with running(own_database) as shop:
+        open_shop(shop.client)
+        with order_traffic(shop.client) as answers:
+            wait_for(lambda: len(answers) >= 50)
+            shop.stop(signal.SIGTERM)
+        assert {answer.status_code for answer in answers} == {201}
+        shop.start()
+        assert_nothing_acknowledged_is_lost(shop.client, answers)
+        stored = STOCK - shop.client.get("/products/1").json()["stock_quantity"]
+        assert stored == len(answers)
+
+
+# A database that goes away: a proxy between the service and the database's server.
+
+
+class Proxy:
+    """A TCP proxy that can be told to cut its connections, or to keep them and go silent."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.port = free_port()
+        self.flowing = threading.Event()
+        self.open: list[socket.socket] = []
+        self.up()
+
+    def up(self) -> None:
+        self.flowing.set()
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.accept, args=[self.listener], daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections, and refuse new ones."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.flowing.set()
+        while self.open:
+            with contextlib.suppress(OSError):
+                self.open.pop().shutdown(socket.SHUT_RDWR)
+
+    def accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self.target)
+            self.open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=[source, sink], daemon=True).start()
+
+    def pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.flowing.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@pytest.fixture
+def behind_proxy(server_url: str, tmp_path: Path) -> Iterator[tuple[Process, Proxy]]:
+    """The service with an open shop, and the proxy behind which its database is."""
+    url = sa.make_url(another_database(server_url, tmp_path, "proxied"))
+    ports = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+    proxy = Proxy(url.host or "127.0.0.1", url.port or ports[url.get_backend_name()])
+    url = url.set(host="127.0.0.1", port=proxy.port)
+    whole = url.render_as_string(hide_password=False)
+    with running(whole, DB_POOL_TIMEOUT=str(TIMEOUT)) as shop:
+        open_shop(shop.client)
+        shop.client.timeout = httpx2.Timeout(ANSWERED)
+        yield shop, proxy
+        with contextlib.suppress(OSError):
+            proxy.cut()
+
+
+@pytest.fixture(params=SERVERS, ids=lambda url: sa.make_url(url).get_backend_name())
+def server_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.param
+    return url
+
+
+def assert_busy(response: httpx2.Response) -> None:
+    assert response.status_code == 503, response.text
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def assert_alive(shop: Process) -> None:
+    """The process answers at once, whatever its database does."""
+    assert shop.client.get("/health", timeout=1.5).status_code == 200
+
+
+def test_an_unreachable_database_is_503_until_it_is_back(
+    behind_proxy: tuple[Process, Proxy],
+) -> None:
+    shop, proxy = behind_proxy
+    for _ in range(2):
+        proxy.cut()
+        assert_busy(order(shop.client))
+        assert_busy(shop.client.get("/products/1"))
+        assert_busy(shop.client.get("/health/db"))
+        assert_alive(shop)
+        proxy.up()
+        assert order(shop.client).status_code == 201
+        assert shop.client.get("/products/1").status_code == 200
+        assert shop.client.get("/health/db").status_code == 200
+
+
+def test_a_silent_database_is_503_in_time_and_holds_nobody_afterwards(
+    behind_proxy: tuple[Process, Proxy],
+) -> None:
+    shop, proxy = behind_proxy
+    before = shop.client.get("/products/1").json()["stock_quantity"]
+    proxy.flowing.clear()
+    calls: list[Callable[[], httpx2.Response]] = [
+        lambda: order(shop.client),
+        lambda: shop.client.get("/products/1"),
+        lambda: shop.client.get("/health/db"),
+    ]
+    with ThreadPoolExecutor(12) as threads:
+        waiting = [threads.submit(call) for call in calls * 4]
+        assert_alive(shop)
+        for answer in waiting:
+            assert_busy(answer.result())
+        assert_alive(shop)
+    proxy.flowing.set()
+    for _ in range(20):
+        assert shop.client.get("/products/1").status_code == 200
+    assert shop.client.get("/products/1").json()["stock_quantity"] == before
+    assert order(shop.client).status_code == 201
+
+
+def test_connections_that_the_database_ends_lose_nothing(server_url: str, tmp_path: Path) -> None:
+    url = another_database(server_url, tmp_path, "cut")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with running(url) as shop, engine.connect() as connection:
+        open_shop(shop.client)
+        with order_traffic(shop.client) as answers:
+            for _ in range(10):
+                enough = len(answers) + 20
+                end_all_others(connection)
+                wait_for(lambda enough=enough: len(answers) >= enough)  # type: ignore[misc]
+        assert {answer.status_code for answer in answers} <= {201, 503}
+        assert_nothing_acknowledged_is_lost(shop.client, answers)
+        end_all_others(connection)
+        assert shop.client.get("/products/1").status_code == 200
+        end_all_others(connection)
+        assert order(shop.client).status_code == 201
+
+
+def end_all_others(connection: sa.Connection) -> None:
+    """End every other connection to this database, as an administrator would."""
+    if connection.dialect.name == "postgresql":
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.exec_driver_sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+        )
+        return
+    others = "db = DATABASE() AND id <> CONNECTION_ID()"
+    ids = connection.exec_driver_sql(
+        f"SELECT id FROM information_schema.processlist WHERE {others}"
+    )
+    for (id,) in ids.fetchall():
+        with contextlib.suppress(sa.exc.DBAPIError):  # it ended by itself
+            connection.exec_driver_sql(f"KILL {id}")
+
+
+def test_a_deadlock_is_tried_again_unseen(server_url: str, tmp_path: Path) -> None:
+    url = another_database(server_url, tmp_path, "deadlock")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    lock = sa.text("SELECT id FROM product WHERE id = :id FOR UPDATE")
+    with serving(url) as client, ThreadPoolExecutor(1) as thread:
+        open_shop(client)
+        product = {"name": "Kite", "price": 10, "sku": "K-1", "stock_quantity": STOCK}
+        assert client.post("/products/", json=product).status_code == 201
+        both = [{"product_id": 1, "quantity": 1}, {"product_id": 2, "quantity": 1}]
+        with engine.connect() as connection:
+            connection.execute(lock, {"id": 2})
+            body = {"user_id": 1, "items": both}
+            placing = thread.submit(client.post, "/orders/", json=body)  # locks 1, waits for 2
+            time.sleep(0.3)
+            with contextlib.suppress(sa.exc.DBAPIError):  # one of the two is told of a deadlock
+                connection.execute(lock, {"id": 1})
+            connection.rollback()
+        assert placing.result().status_code == 201
+        stocks = [row["stock_quantity"] for row in client.get("/products/").json()]
+        assert stocks == [STOCK - 1, STOCK - 1]
+
+
+def test_a_lock_held_elsewhere_is_503_in_time(server_url: str, tmp_path: Path) -> None:
+    url = another_database(server_url, tmp_path, "lock")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with serving(url, DB_POOL_TIMEOUT=str(TIMEOUT)) as client:
+        open_shop(client)
+        client.timeout = httpx2.Timeout(ANSWERED)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT id FROM product WHERE id = 1 FOR UPDATE")
+            with ThreadPoolExecutor(40) as threads:  # more than there are connections
+                waiting = [threads.submit(order, client) for _ in range(40)]
+                assert client.get("/products/1").status_code == 200
+                for answer in waiting:
+                    assert_busy(answer.result())
+        assert order(client).status_code == 201
+        assert client.get("/products/1").json()["stock_quantity"] == STOCK - 1
+
+
+def test_a_write_lock_held_by_another_process_delays_writes_only(tmp_path: Path) -> None:
+    file = tmp_path / "locked_test.db"
+    with serving(f"sqlite:///{file}", DB_POOL_TIMEOUT=str(TIMEOUT)) as client:
+        open_shop(client)
+        client.timeout = httpx2.Timeout(ANSWERED)
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(8) as threads:
+            waiting = [threads.submit(order, client) for _ in range(8)]
+            for _ in range(20):
+                assert client.get("/products/1", timeout=1.5).status_code == 200
+            for answer in waiting:
+                assert_busy(answer.result())
+            placing = threads.submit(order, client)
+            time.sleep(0.2)
+            other.execute("ROLLBACK")
+            assert placing.result().status_code == 201
+        other.close()
+        assert client.get("/products/1").json()["stock_quantity"] == STOCK - 1
+
+
+def test_slow_clients_keep_nobody_waiting_and_hold_no_connection(own_database: str) -> None:
+    beginnings = [
+        b"",  # says nothing
+        b"GET /items/ HTTP/1.1\r\nHost: x\r\nX-Slow: ",  # a header by the byte
+        b"POST /items/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\n\r\n{",  # a body by the byte
+        b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50,  # reads nothing of what it asks for
+    ]
+    with running(own_database) as shop, contextlib.ExitStack() as stack:
+        client, sockets = shop.client, []
+        open_shop(client)
+        for n in range(300):
+            s = socket.create_connection(("127.0.0.1", shop.port))
+            stack.enter_context(s)
+            s.sendall(beginnings[n % len(beginnings)])
+            sockets.append(s)
+        for _ in range(5):
+            for n, s in enumerate(sockets):
+                if n % len(beginnings) in (1, 2):
+                    s.sendall(b"a")
+            assert order(client).status_code == 201
+            assert client.get("/products/1", timeout=5).status_code == 200
+        assert client.get("/health").json()["database"]["connections_in_use"] == 0
