@@ -398,9 +398,11 @@ def hang_up(connection: Any) -> None:
     if hasattr(connection, "interrupt"):  # sqlite3
         connection.interrupt()
     elif hasattr(connection, "fileno"):  # psycopg
-        with contextlib.suppress(OSError, psycopg.Error):
-            with socket.socket(fileno=os.dup(connection.fileno())) as same:
-                same.shutdown(socket.SHUT_RDWR)
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(connection.fileno())) as same,
+        ):
+            same.shutdown(socket.SHUT_RDWR)
 
 
 MOST_ATTEMPTS = 50

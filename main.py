@@ -15,6 +15,7 @@ committed when it returns and rolled back when it raises (see db.py).
 """
 
 import asyncio
+import functools
 import json
 import logging
 import random
@@ -219,6 +220,8 @@ class Route(db.TransactionRoute):
         known -= {field.alias for field in elsewhere}
 
         async def refuse_unknown(request: Request) -> Response:
+            if self.param_convertors and path_of(request) in fixed_paths():
+                raise HTTPException(405)  # PUT /users/page is not about a user called "page"
             if unknown := sorted(set(request.query_params) - known):
                 raise RequestValidationError(
                     [invalid(("query", n), "Unknown parameter", "extra_forbidden") for n in unknown]
@@ -226,6 +229,17 @@ class Route(db.TransactionRoute):
             return await handle(ExactRequest(request.scope, request.receive))
 
         return refuse_unknown
+
+
+def path_of(request: Request) -> str:
+    """The path without a prefix such as /api/v1."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
+
+
+@functools.cache
+def fixed_paths() -> set[str]:
+    return {route.path for route in app.routes if isinstance(route, Route)}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -350,7 +364,7 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
 
 
 def allowed_methods(request: Request) -> list[str]:
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = path_of(request)
     routes = [r for r in app.routes if isinstance(r, BaseRoute) and r.path_regex.match(path)]
     methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()} or {"GET"}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))

@@ -121,9 +121,10 @@ def in_cents(value: Decimal) -> Decimal:
 def email_address(value: str) -> str:
     """A valid address (RFC 5321, as email-validator reads it) in lower case."""
     try:
-        return validate_email(value, check_deliverability=False).normalized.lower()
+        address = validate_email(value, check_deliverability=False, test_environment=True)
     except EmailNotValidError:  # whose own message would quote the address
         raise PydanticCustomError("email", "Input should be a valid e-mail address") from None
+    return address.normalized.lower()
 
 
 def strong_password(value: SecretStr) -> SecretStr:
@@ -184,7 +185,7 @@ Password = Annotated[
         json_schema_extra={
             "minLength": 8,
             "maxLength": 100,
-            "pattern": "(?=.*[A-Z])(?=.*[0-9])",
+            "pattern": r"^(?=[^\x00]*[A-Z])(?=[^\x00]*[0-9])[^\x00]*$",
         }
     ),
 ]

@@ -3,6 +3,8 @@
 import httpx2
 import pytest
 from conftest import Make
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 LAMP = {"title": "Lamp", "description": "Warm light.", "price": 19.99, "is_available": False}
 
@@ -161,3 +163,39 @@ def test_prices_are_exact_to_the_last_cent(client: httpx2.Client, make: Make) ->
         79.99,
         99999999.99,
     ]
+
+
+# Any text that can be encoded, but for U+0000.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200)
+CENTS = st.integers(min_value=1, max_value=9_999_999_999)
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@QUICK
+@given(title=TEXT, description=TEXT, cents=CENTS)
+def test_what_is_stored_comes_back_to_the_last_character_and_cent(
+    client: httpx2.Client, title: str, description: str, cents: int
+) -> None:
+    price = f"{cents // 100}.{cents % 100:02}"
+    sent = {"title": title, "description": description, "price": price, "is_available": True}
+    created = client.post("/items/", json=sent).json()
+    assert created == {"id": created["id"], **sent, "price": float(price)}
+    assert client.get(f"/items/{created['id']}").json() == created
+
+
+@QUICK
+@given(title=TEXT, data=st.data())
+def test_an_item_is_found_by_any_part_of_its_title(
+    client: httpx2.Client, title: str, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(title) - 1))
+    last = data.draw(st.integers(first + 1, len(title)))
+    id = client.post("/items/", json={"title": title, "price": 1}).json()["id"]
+    found = client.get("/items/", params={"q": title[first:last], "sort": "-id"}).json()
+    assert id in [item["id"] for item in found]

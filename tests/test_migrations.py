@@ -37,7 +37,8 @@ def test_up_down_up_and_check(config: Any) -> None:
 
 def test_check_finds_a_difference(config: Any) -> None:
     alembic.command.upgrade(config, "head")
-    with sa.create_engine(db.settings.database_url).begin() as connection:
+    engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE item DROP COLUMN description")
     with pytest.raises(Exception, match="description"):
         alembic.command.check(config)

@@ -1,0 +1,168 @@
+"""Hostile input: the corpus of hostile.json against every route, on every database.
+
+No answer is a 500 or a traceback, every error is a problem document, nothing that was refused
+is repeated, and every entry gets the same status on every database.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import Json, Make
+
+import main
+
+CORPUS: dict[str, Any] = json.loads(Path(__file__).with_name("hostile.json").read_text())
+VALUES: list[str] = [
+    *CORPUS["values"],
+    *(before + middle * n + after for before, middle, n, after in CORPUS["long_values"]),
+]
+BODIES: list[bytes] = [
+    *(body.encode("latin-1") for body in CORPUS["bodies"]),
+    *((before + middle * n + after).encode() for before, middle, n, after in CORPUS["long_bodies"]),
+]
+DOCUMENT = main.app.openapi()
+OPERATIONS = [(m.upper(), path) for path, methods in DOCUMENT["paths"].items() for m in methods]
+
+# A body that each route takes, as it is; each field in turn is made hostile.
+USER = {"username": "eve", "email": "eve@example.com", "password": "Password1"}
+VALID: dict[str, dict[str, Json]] = {
+    "Item": {"title": "Lamp", "description": "x", "price": 1, "is_available": True},
+    "User": USER | {"full_name": "Eve", "bio": "x"},
+    "Category": {"name": "Eve", "slug": "eve", "description": "x", "parent_id": 1},
+    "Product": {"name": "Eve", "slug": "eve", "description": "x", "price": 1, "stock_quantity": 1}
+    | {"sku": "EVE", "is_active": True, "category_id": 1},
+    "StockChange": {"change": 1},
+    "Order": {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}], "shipping_address": "x"},
+    "Post": {"title": "Eve", "slug": "eve", "content": "x", "status": "draft", "author_id": 1}
+    | {"tag_ids": [1]},
+    "Tag": {"name": "Eve", "slug": "eve"},
+    "Account": {"user_id": 1, "balance": 1},
+    "Transfer": {"from_account_id": 1, "to_account_id": 2, "amount": 1},
+    "Payment": {"account_id": 1},
+}
+
+Request = tuple[str, str, bytes | None, str]  # method, target, body, content type
+STATUSES: dict[str, dict[Request, int]] = {}  # by route: what the first database answered
+
+
+def schema_of_body(method: str, path: str) -> str:
+    operation = DOCUMENT["paths"][path][method.lower()]
+    if "requestBody" not in operation:
+        return ""
+    return json.dumps(operation["requestBody"]["content"]["application/json"]["schema"])
+
+
+def kind_of_body(method: str, path: str) -> str:
+    """The entity in the name of the schema: Item for ItemCreate and ItemUpdate."""
+    return re.sub(r".*/(\w+?)(Create|Update)?\"}?.*", r"\1", schema_of_body(method, path))
+
+
+def hostile_requests(method: str, path: str) -> Iterator[Request]:
+    """Everything in the corpus that fits this route."""
+    parameters = DOCUMENT["paths"][path][method.lower()].get("parameters", [])
+    target = re.sub(r"{\w+}", "1", path)
+    valid = VALID[kind_of_body(method, path)] if schema_of_body(method, path) else None
+    whole = json.dumps([valid] if path == "/users/bulk" else valid).encode() if valid else None
+
+    if "{" in path:
+        for bad in CORPUS["paths"]:
+            yield method, re.sub(r"{\w+}", bad, path), whole, "application/json"
+    for name in [p["name"] for p in parameters if p["in"] == "query"]:
+        for value in VALUES:
+            text = json.loads(value) if value.startswith('"') else value
+            query = httpx2.QueryParams({name: text.encode("utf-8", "replace").decode()[:5000]})
+            yield method, f"{target}?{query}", whole, "application/json"
+    for field in valid or {}:
+        for value in VALUES:
+            body = json.dumps({**copy.deepcopy(valid or {}), field: "HERE"})
+            body = body.replace('"HERE"', value)
+            body = f"[{body}]" if path == "/users/bulk" else body
+            yield method, target, body.encode("utf-8", "surrogatepass"), "application/json"
+    if whole:
+        for other in BODIES:
+            yield method, target, other, "application/json"
+        for content_type in CORPUS["content_types"]:
+            yield method, target, whole, content_type
+
+
+def assert_civil(response: httpx2.Response) -> None:
+    assert response.status_code < 500, response.text
+    if response.status_code >= 400:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert response.json()["detail"]
+    for leak in ("Traceback", "sqlalchemy", "SELECT ", "INSERT ", "password_hash", "$argon2"):
+        assert leak not in response.text
+
+
+def send(client: httpx2.Client, request: Request) -> int:
+    method, target, body, content_type = request
+    headers = {"Content-Type": content_type.encode("latin-1")} if content_type else {}
+    response = client.request(
+        method,
+        target,
+        content=body,
+        headers=headers,  # type: ignore[arg-type]
+        follow_redirects=False,
+    )
+    try:
+        assert_civil(response)
+    except AssertionError as error:
+        raise AssertionError(f"{method} {target[:200]} {body and body[:200]!r}: {error}") from None
+    return response.status_code
+
+
+@pytest.fixture
+def small_shop(make: Make) -> None:
+    for _ in range(2):
+        make("users")
+        make("categories")
+        make("products", category_id=1)
+        make("tags")
+        make("items")
+        make("accounts", user_id=1, balance=50)
+        make("posts", author_id=1)
+        make("orders", user_id=1, items=[{"product_id": 1, "quantity": 1}])
+    make("transfers", from_account_id=1, to_account_id=2, amount=1)
+
+
+def assert_same_everywhere(key: str, answers: dict[Request, int]) -> None:
+    first = STATUSES.setdefault(key, answers)
+    different = {
+        str(r)[:300]: (first[r], status) for r, status in answers.items() if first[r] != status
+    }
+    assert not different
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_a_route_answers_the_corpus_civilly_and_alike_on_every_database(
+    client: httpx2.Client, small_shop: None, method: str, path: str
+) -> None:
+    requests = list(dict.fromkeys(hostile_requests(method, path)))
+    answers = {request: send(client, request) for request in requests}
+    assert_same_everywhere(f"{method} {path}", answers)
+
+
+def test_odd_targets_are_answered_civilly_and_alike_on_every_database(
+    client: httpx2.Client, small_shop: None
+) -> None:
+    requests: list[Request] = [(method, target, None, "") for method, target in CORPUS["targets"]]
+    answers = {request: send(client, request) for request in requests}
+    assert_same_everywhere("targets", answers)
+
+
+def test_the_bodies_that_are_made_hostile_are_taken_when_they_are_not(
+    client: httpx2.Client, small_shop: None
+) -> None:
+    for method, path in OPERATIONS:
+        if method == "POST" and (kind := schema_of_body(method, path)) and path != "/users/bulk":
+            name = re.sub(r".*/(\w+?)(Create|Update)?\"}?.*", r"\1", kind)
+            response = client.post(
+                path.replace("{order_id}", "2").replace("{product_id}", "1"), json=VALID[name]
+            )
+            assert response.status_code in (200, 201), f"{path}: {response.text}"
