@@ -1,12 +1,13 @@
-# make run    serve the shop on http://127.0.0.1:8000
+# make run    serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
 # make test   run the tests
 # make check  style, types and migrations
 
 PYTHON ?= python3
+PORT ?= 8000
 BIN = .venv/bin
 
 run: .venv/installed
-	$(BIN)/python main.py
+	$(BIN)/python main.py --port $(PORT)
 
 test: .venv/installed
 	$(BIN)/python -m pytest

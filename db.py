@@ -438,8 +438,10 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
                 return result
         except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
             kind, failure = kind_of(error), explain(error)
-            if failure is None or (kind == "read-only" and session.bind is reader.engine):
-                raise  # a fault of ours: such as a route that writes in a Read session
+            if failure is None:
+                raise
+            if kind == "read-only" and session.bind is reader.engine:
+                raise RuntimeError("A route that writes has to take `session: Write`") from error
             again = kind == "retry"
             if isinstance(failure, ConflictError):
                 again = failure.field in session.info["retry_on"]

@@ -56,7 +56,7 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
 from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, make_url, or_, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -339,8 +339,11 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
 @app.exception_handler(RequestValidationError)
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     errors: list[dict[str, Any]] = []
+    is_json = "json" in request.headers.get("Content-Type", "")
     for e in error.errors()[:200]:  # of which a dependency may have told some twice
         entry = invalid(e["loc"], e["msg"], e["type"])
+        if e["loc"] == ("body",) and not is_json:
+            entry = invalid(e["loc"], "The Content-Type has to be application/json", e["type"])
         if entry not in errors:
             errors.append(entry)
     # Where in the body, "items.0.quantity"; or just "body", for one that is no JSON at all.
@@ -434,7 +437,7 @@ def refuse(detail: str) -> NoReturn:
 
 
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
-    """The row with this id; in a `Write` session it stays locked until the end."""
+    """The row with this id, or "Item not found"; a `Write` session locks it until the end."""
     lock = session.info["database"] is db.writer
     row = session.get(model, id, options=options, with_for_update=lock)
     return row or missing(f"{model.__name__} not found")
@@ -1491,6 +1494,8 @@ def serve(
     host: str = "127.0.0.1", port: int = 8000, workers: int = 1, reload: bool = False
 ) -> None:
     """Migrate the database, then serve the API."""
+    if settings.migrate_on_start:
+        migrate_or_exit()
     uvicorn.run(
         app if workers == 1 and not reload else "main:app",
         host=host,
@@ -1502,10 +1507,17 @@ def serve(
     )
 
 
+def migrate_or_exit() -> None:
+    try:
+        db.migrate()
+    except OperationalError as error:
+        sys.exit(f"The database cannot be used: {error.orig}")
+
+
 @cli.command()
 def migrate() -> None:
     """Bring the database to the newest revision."""
-    db.migrate()
+    migrate_or_exit()
     print(f"The database is at revision {db.newest_revision()}.")
 
 
@@ -1518,6 +1530,8 @@ def backup(file: Path) -> None:
         sys.exit(f"This copies SQLite databases. For {url.get_backend_name()} use {tool}.")
     if file.exists() or not Path(str(url.database)).exists():
         sys.exit(f"{file} exists already." if file.exists() else f"{url.database} does not exist.")
+    if not file.absolute().parent.is_dir():
+        sys.exit(f"There is no folder {file.absolute().parent}.")
     with (
         closing(sqlite3.connect(str(url.database))) as source,
         closing(sqlite3.connect(file)) as copy,
@@ -1529,7 +1543,7 @@ def backup(file: Path) -> None:
 @cli.command()
 def demo(products: int = 200, users: int = 50, orders: int = 500) -> None:
     """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
-    db.migrate()
+    migrate_or_exit()
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
     with Session(db.writer.engine) as session, Progress(*PROGRESS) as progress:
         tables = SQLModel.metadata.sorted_tables

@@ -14,7 +14,9 @@ notifications, posts, tags, accounts, transfers, payments.
 A type says the same to the API and to the database: `Name` is at most 200 characters in
 JSON and in the column. So the limits of a field stand in its type, and what only the
 database needs (`unique`, `foreign_key`, `index`) in its `Field(...)`. Where a field may be
-null, the None stands inside the `Annotated`: `Name | None` would lose the length.
+null, the length stands outside the None, as in `OptionalText`, or around a type with a check
+of its own: `Annotated[Email | None, Field(max_length=254)]`. `Email | None` alone would lose
+it, and MariaDB needs one.
 """
 
 import re

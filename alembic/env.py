@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.operations import ops
 from sqlalchemy.dialects import mysql
 from sqlmodel import SQLModel
 
@@ -73,6 +74,21 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     return f"sa.{item.impl_instance!r}" if isinstance(item, sa.TypeDecorator) else False
 
 
+def drop_tables_whole(_: Any, __: Any, directives: list[Any]) -> None:
+    """Leave out of a downgrade what drops the indexes of a table that it drops anyway.
+
+    MariaDB and MySQL refuse to drop an index that a foreign key needs.
+    """
+    for script in directives:
+        steps = script.downgrade_ops.ops
+        dropped = {step.table_name for step in steps if isinstance(step, ops.DropTableOp)}
+        script.downgrade_ops.ops = [
+            step
+            for step in steps
+            if not (isinstance(step, ops.ModifyTableOps) and step.table_name in dropped)
+        ]
+
+
 # A bare engine: with foreign keys on, SQLite would delete the children of a table that is
 # rebuilt ("batch mode"), since a rebuilt table is dropped first.
 engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
@@ -82,6 +98,7 @@ with engine.connect() as connection, locked(connection):
         target_metadata=SQLModel.metadata,
         render_as_batch=True,
         render_item=render_item,
+        process_revision_directives=drop_tables_whole,
         transactional_ddl=connection.dialect.name not in MYSQL,
     )
     sa.event.listen(sa.Column, "after_parent_attach", fit_the_database)
