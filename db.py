@@ -1,9 +1,10 @@
 """The database: settings, errors, engines, sessions, the transaction route, migrations.
 
-A route is a plain function that takes `session: Read` or `session: Write`. It runs in one
-piece in a worker thread, as one transaction: committed when it returns, before the answer
-is sent; rolled back when it raises; run again from its start when the database asks for
-that (a deadlock, a lost connection). So routes contain no commit, no rollback and no retry.
+A route is a plain function that takes `session: Read` or `session: Write`, and runs in one
+piece in a worker thread. With `Write` it is one transaction: committed when it returns, before
+the answer is sent; rolled back when it raises; run again from its start when the database
+asks for that (a deadlock, a lost connection). With `Read` each statement is for itself. So
+routes contain no commit, no rollback and no retry.
 """
 
 import asyncio
@@ -17,7 +18,6 @@ import random
 import socket
 import sqlite3
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,6 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.telemetry import TelemetryConfig
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
@@ -133,7 +132,7 @@ class ConflictError(Exception):
         self.field = field
 
 
-class RefusedError(Exception):
+class InvalidValueError(Exception):
     """A CHECK constraint or a column's type refused a value: 422."""
 
 
@@ -221,7 +220,7 @@ def explain(error: Exception) -> Exception | None:
     columns = list(constraint.columns) if isinstance(constraint, ColumnCollectionConstraint) else []
     fields = [str(column.info.get("field", column.name)) for column in columns] or ["A value"]
     if kind == "invalid":
-        return RefusedError(f"{fields[0]} is out of range")
+        return InvalidValueError(f"{fields[0]} is out of range")
     if kind != "conflict":
         return None
     if not isinstance(constraint, ForeignKeyConstraint):
@@ -265,17 +264,14 @@ def name_the_foreign_key(context: ExceptionContext) -> None:
 # Engines --------------------------------------------------------------------------------
 
 
-def create(url: str, *, writes: bool) -> Engine:
+def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
     """An engine for one of the three databases, with its time-outs set and its clock on UTC."""
     seconds = max(1, round(settings.db_pool_timeout))
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
-    size, overflow = settings.db_pool_size, settings.db_max_overflow
     dialect = make_url(url).get_backend_name()
     if dialect == "sqlite":
         arguments = {"timeout": settings.db_pool_timeout, "check_same_thread": False}
-        if writes:  # SQLite has one writer at a time: here they queue up, first come first served
-            size, overflow = 1, 0
     elif dialect == "postgresql":
         read_only = "off" if writes else "on"
         arguments = {
@@ -308,13 +304,19 @@ def create(url: str, *, writes: bool) -> Engine:
         connect_args=arguments,
         **options,
     )
-    event.listen(engine, "checkout", on_checkout)
     if dialect == "sqlite":
         event.listen(engine, "connect", functools.partial(prepare_sqlite, writes=writes))
         event.listen(engine, "handle_error", name_the_foreign_key)
         if writes:
             event.listen(engine, "begin", begin_immediate)
+    elif dialect != "postgresql" and not writes:
+        event.listen(engine, "connect", forbid_writing)
     return engine
+
+
+def forbid_writing(connection: Any, _: object) -> None:
+    """On MariaDB and MySQL, for a Read session; the other two have a setting for it."""
+    connection.query("SET SESSION TRANSACTION READ ONLY")
 
 
 def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bool) -> None:
@@ -365,9 +367,11 @@ class Database:
     """
 
     def __init__(self, url: str, *, writes: bool) -> None:
-        self.engine = create(url, writes=writes)
-        pool = cast(QueuePool, self.engine.pool)
-        self.capacity = pool.size() + pool._max_overflow
+        size, overflow = settings.db_pool_size, settings.db_max_overflow
+        if writes and make_url(url).get_backend_name() == "sqlite":
+            size, overflow = 1, 0  # SQLite has one writer at a time: here they queue up in order
+        self.engine = new_engine(url, size, overflow, writes=writes)
+        self.capacity = size + overflow
         self.threads = ThreadPoolExecutor(self.capacity, "writer" if writes else "reader")
 
     async def run(self, work: Callable[[], Any], session: Session) -> Any:
@@ -386,7 +390,11 @@ class Database:
             hang_up(session.info.get("connection"))
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise BusyError("The database did not answer in time. Please try again.") from None
+            raise BusyError(UNKNOWN if session.info.get("committing") else SILENT) from None
+
+
+SILENT = "The database did not answer in time. Please try again."
+UNKNOWN = "The database did not say whether this was stored. Please look before trying again."
 
 
 def hang_up(connection: Any) -> None:
@@ -405,14 +413,15 @@ def hang_up(connection: Any) -> None:
             same.shutdown(socket.SHUT_RDWR)
 
 
+@event.listens_for(Session, "after_begin")
+def note_connection(session: Session, _: object, connection: Connection) -> None:
+    """Note which connection a session uses, for `hang_up`; use none when nobody waits any more."""
+    session.info["connection"] = connection.connection.dbapi_connection
+    if "abandoned" in session.info:
+        raise BusyError(SILENT)
+
+
 MOST_ATTEMPTS = 50
-thread = threading.local()  # what the session is that this thread works for
-
-
-def on_checkout(connection: Any, record: object, proxy: object) -> None:
-    """Note which connection a session uses, for `hang_up`."""
-    if (session := getattr(thread, "session", None)) is not None:
-        session.info["connection"] = connection
 
 
 def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
@@ -422,37 +431,45 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
     serialization failure, a row that changed meanwhile, a connection that was lost before
     the commit, or a conflict that it asked to be run again for (see `retry_on_conflict`).
     """
-    thread.session = session
+    failure: Exception = BusyError("Too many requests are waiting. Please try again.")
     for attempt in itertools.count(1):
         if time.monotonic() > latest or "abandoned" in session.info:
-            raise BusyError("Too many requests are waiting for the database. Please try again.")
-        session.info["retry_on"], committing = set(), False
+            raise failure
         try:
-            with session:
-                result = work()
-                session.flush()
-                if "abandoned" in session.info:  # not behind the back of a client that was told 503
-                    raise BusyError("The database was too slow. Please try again.")
-                committing = True
-                session.commit()
-                return result
+            return attempt_once(work, session)
         except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
-            kind, failure = kind_of(error), explain(error)
-            if failure is None:
+            kind, explained = kind_of(error), explain(error)
+            if explained is None:
                 raise
             if kind == "read-only" and session.bind is reader.engine:
                 raise RuntimeError("A route that writes has to take `session: Write`") from error
+            failure = explained
+            failure.__cause__ = error
+            if session.info["committing"] and getattr(error, "connection_invalidated", False):
+                raise BusyError(UNKNOWN) from error
             again = kind == "retry"
             if isinstance(failure, ConflictError):
                 again = failure.field in session.info["retry_on"]
-            if committing and getattr(error, "connection_invalidated", False):
-                again = False  # nobody knows whether that COMMIT was carried out
             if not again or attempt == MOST_ATTEMPTS:
                 raise failure from error
-        finally:
-            session.info.pop("connection", None)
         time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
     raise AssertionError("the loop ends by itself")
+
+
+def attempt_once(work: Callable[[], Any], session: Session) -> Any:
+    session.info |= {"retry_on": set(), "committing": False}
+    with session:
+        try:
+            result = work()
+            session.flush()
+            if "abandoned" in session.info:  # do not commit what a client was told has failed
+                raise BusyError(SILENT)
+            session.info["committing"] = True
+            if session.bind is not reader.engine:  # which is in AUTOCOMMIT
+                session.commit()
+            return result
+        finally:
+            session.info.pop("connection", None)  # before another session gets it
 
 
 def retry_on_conflict(session: Session, field: str) -> None:
@@ -464,13 +481,13 @@ def retry_on_conflict(session: Session, field: str) -> None:
     session.info["retry_on"].add(field)
 
 
-def connect() -> tuple[Database, Database]:
+def open_databases() -> tuple[Database, Database]:
     """The two databases that the settings name: the one to write to, the one to read from."""
     reads_from = settings.database_read_url or settings.database_url
     return Database(settings.database_url, writes=True), Database(reads_from, writes=False)
 
 
-writer, reader = connect()
+writer, reader = open_databases()
 
 
 def disconnect() -> None:
@@ -492,12 +509,6 @@ def pool_use() -> dict[str, int]:
     }
 
 
-def telemetry() -> TelemetryConfig:
-    """FastAPI's own OpenTelemetry, when the environment sets it up; else spans nobody reads."""
-    wanted = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
-    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}
-
-
 # Sessions -------------------------------------------------------------------------------
 
 
@@ -513,7 +524,8 @@ async def write_session(request: Request, response: Response) -> Session:
 
 def new_session(database: Database, request: Request, response: Response) -> Session:
     # Not expired on commit: the answer is made from the rows as they were committed, and an
-    # expired one would cost another query.
+    # expired one would cost another query. In its info a session knows the request that it is
+    # for, the response whose headers it sets, and what `transact` and `hang_up` need.
     info = {"database": database, "request": request, "response": response}
     return Session(database.engine, expire_on_commit=False, info=info)
 
@@ -526,10 +538,11 @@ class TransactionRoute(APIRoute):
     """A route whose function, if it takes a `session`, runs as one transaction in a thread."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        if (
-            not inspect.iscoroutinefunction(endpoint)
-            and "session" in inspect.signature(endpoint).parameters
-        ):
+        parameters = inspect.signature(endpoint).parameters.values()
+        sessions = [p.name for p in parameters if p.annotation in (Read, Write)]
+        if sessions:
+            if sessions != ["session"] or inspect.iscoroutinefunction(endpoint):
+                raise TypeError(f"{endpoint.__name__} has to be a plain def with one `session`")
             endpoint = in_transaction(endpoint)
         super().__init__(path, endpoint, **options)
 

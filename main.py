@@ -10,14 +10,16 @@ Sections, in the same order here, in models.py, in the tests and in the README:
     command line   serve, migrate, demo, backup
 
 A section reads list, create, read, replace, update, delete, then what is its own. A route
-is a plain function with a `session`: it runs in a thread, as one transaction, which is
-committed when it returns and rolled back when it raises (see db.py).
+is a plain function with a `session`. With `session: Write` it is one transaction, which is
+committed when it returns and rolled back when it raises; with `session: Read` each statement
+is for itself (see db.py, which also has the settings).
 """
 
 import asyncio
 import functools
 import json
 import logging
+import os
 import random
 import secrets
 import sqlite3
@@ -49,6 +51,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -72,7 +75,7 @@ from models import (
     PLAIN,
     Account,
     AccountCreate,
-    ActiveUsers,
+    ActiveCount,
     Category,
     CategoryCreate,
     CategoryProducts,
@@ -81,8 +84,8 @@ from models import (
     CategoryUpdate,
     Count,
     DailyOrders,
-    Deactivated,
-    Deleted,
+    DeactivatedCount,
+    DeletedCount,
     Email,
     Entity,
     Id,
@@ -92,7 +95,6 @@ from models import (
     Money,
     Notice,
     Notification,
-    NumberedPage,
     Order,
     OrderCreate,
     OrderDetails,
@@ -114,6 +116,7 @@ from models import (
     PostViews,
     Product,
     ProductCreate,
+    ProductPage,
     ProductRead,
     ProductUpdate,
     Search,
@@ -131,6 +134,7 @@ from models import (
     User,
     UserCreate,
     UserCreates,
+    UserPage,
     UserRead,
     UserUpdate,
     now,
@@ -150,6 +154,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(db.disconnect)
 
 
+def telemetry() -> TelemetryConfig:
+    """FastAPI's own OpenTelemetry where the environment sets it up; else spans nobody reads."""
+    names = ("FASTAPI_OTEL_AUTO_CONFIGURE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
+    wanted = any(os.environ.get(name) for name in names)
+    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}
+
+
 app = FastAPIOffline(
     title=settings.app_name,
     version="1.0.0",
@@ -157,7 +168,7 @@ app = FastAPIOffline(
     lifespan=lifespan,
     servers=[{"url": "/"}, {"url": "/api/v1"}],
     generate_unique_id_function=lambda route: route.name,  # so generated clients read well
-    telemetry=db.telemetry(),
+    telemetry=telemetry(),
 )
 
 
@@ -340,18 +351,21 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
     errors: list[dict[str, Any]] = []
     is_json = "json" in request.headers.get("Content-Type", "")
-    for e in error.errors()[:200]:  # of which a dependency may have told some twice
+    for e in error.errors()[:200]:  # some of which may be told twice, see hash_password
         entry = invalid(e["loc"], e["msg"], e["type"])
         if e["loc"] == ("body",) and not is_json:
             entry = invalid(e["loc"], "The Content-Type has to be application/json", e["type"])
         if entry not in errors:
             errors.append(entry)
-    # Where in the body, "items.0.quantity"; or just "body", for one that is no JSON at all.
-    places = [
-        ".".join(map(str, e["loc"][1:])) * (e["type"] != "json_invalid") or "body" for e in errors
-    ]
-    sentences = [f"{place}: {e['msg']}" for place, e in zip(places, errors, strict=True)]
-    return problem(422, "; ".join(sentences[:3] + ["..."] * (len(sentences) > 3)), errors)
+    told = [f"{place_of(e)}: {e['msg']}" for e in errors[:3]]
+    return problem(422, "; ".join(told if len(errors) <= 3 else [*told, "..."]), errors)
+
+
+def place_of(error: dict[str, Any]) -> str:
+    """Where in the request, "items.0.quantity"; "body" for one that is not JSON at all."""
+    if error["type"] == "json_invalid":
+        return "body"
+    return ".".join(map(str, error["loc"][1:])) or "body"
 
 
 @app.exception_handler(StarletteHTTPException)
@@ -378,8 +392,8 @@ async def on_conflict(request: Request, error: db.ConflictError) -> Response:
     return problem(409, str(error))
 
 
-@app.exception_handler(db.RefusedError)
-async def on_refused_value(request: Request, error: db.RefusedError) -> Response:
+@app.exception_handler(db.InvalidValueError)
+async def on_refused_value(request: Request, error: db.InvalidValueError) -> Response:
     return problem(422, str(error), [invalid(["body"], str(error))])
 
 
@@ -394,19 +408,22 @@ async def on_fault(request: Request, error: Exception) -> Response:
     return problem(500, "Something went wrong here; it has been logged")
 
 
+class ProblemError(BaseModel):
+    """One of the values that a 422 is about: where, what and which rule."""
+
+    loc: list[int | str]
+    msg: str
+    type: str
+
+
 class Problem(BaseModel):
     """An error answer, as RFC 9457 says; a 422 lists what was wrong in `errors`."""
-
-    class Error(BaseModel):
-        loc: list[int | str]
-        msg: str
-        type: str
 
     type: str = "about:blank"
     title: str
     status: int
     detail: str
-    errors: list[Error] | None = None
+    errors: list[ProblemError] | None = None
 
 
 def openapi() -> dict[str, Any]:
@@ -428,11 +445,11 @@ app.openapi = openapi  # type: ignore[method-assign]
 M = TypeVar("M", bound=Entity)
 
 
-def missing(detail: str) -> NoReturn:
+def not_found(detail: str) -> NoReturn:
     raise HTTPException(404, detail)
 
 
-def refuse(detail: str) -> NoReturn:
+def bad_request(detail: str) -> NoReturn:
     raise HTTPException(400, detail)
 
 
@@ -440,17 +457,32 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     """The row with this id, or "Item not found"; a `Write` session locks it until the end."""
     lock = session.info["database"] is db.writer
     row = session.get(model, id, options=options, with_for_update=lock)
-    return row or missing(f"{model.__name__} not found")
+    return row or not_found(f"{model.__name__} not found")
 
 
 # Lock a row against being deleted, while others may refer to it and change it as well.
-UNDELETED = {"read": True, "key_share": True}
+KEY_SHARE = {"read": True, "key_share": True}
 
 
-def lock_rows(session: Session, model: type[M], ids: Iterable[int]) -> dict[int, M]:
-    """The rows that exist of these, by id: locked, in the order of ids, so without deadlocks."""
-    query = select(model).where(col(model.id).in_(set(ids))).order_by(col(model.id))
-    return {row.id: row for row in session.exec(query.with_for_update())}
+def lock_rows(session: Session, model: type[M], ids: Sequence[int]) -> dict[int, M]:
+    """These rows by id, or "Product 5 not found"; locked in the order of ids: no deadlocks."""
+    query = select(model).where(col(model.id).in_(ids)).order_by(col(model.id))
+    rows = {row.id: row for row in session.exec(query.with_for_update())}
+    for id in ids:
+        if id not in rows:
+            not_found(f"{model.__name__} {id} not found")
+    return rows
+
+
+def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
+    """The one row of a query by something unique, or "Product not found"."""
+    name = query.column_descriptions[0]["entity"].__name__
+    return session.exec(query).first() or not_found(f"{name} not found")
+
+
+def count_rows(session: Session, query: SelectOfScalar[Any]) -> int:
+    counted = query.with_only_columns(func.count(), maintain_column_froms=True)
+    return session.scalar(counted) or 0
 
 
 def add(session: Session, row: M) -> M:
@@ -486,15 +518,15 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
     headers, url = session.info["response"].headers, session.info["request"].url
     if paging.count:
-        total = query.with_only_columns(func.count(), maintain_column_froms=True)
-        headers["X-Total-Count"] = str(session.scalar(total))
+        headers["X-Total-Count"] = str(count_rows(session, query))
     after = paging.after if isinstance(paging, Paging) else None
     if after is not None and name != "id":
         error = invalid(("query", "after"), "Goes only with a list that is sorted by id")
         raise RequestValidationError([error])
     if after is not None:
         query = query.where(key < after if descending else key > after)
-    query = query.order_by(column.desc() if descending else column, *[key] * (name != "id"))
+    order = [column.desc() if descending else column] + ([] if name == "id" else [key])
+    query = query.order_by(*order)
     rows = list(session.exec(query.offset(paging.skip).limit(paging.limit + 1)))
     if len(rows) > paging.limit:
         rows.pop()
@@ -515,7 +547,7 @@ def numbered_page(
 ) -> dict[str, Any]:
     """A page by its number, newest first, for those who show page numbers."""
     model = query.column_descriptions[0]["entity"]
-    total = session.scalar(select(func.count()).select_from(model)) or 0
+    total = count_rows(session, query)
     newest = query.order_by(col(model.id).desc()).offset((page - 1) * page_size).limit(page_size)
     return {
         "items": session.exec(newest).all(),
@@ -534,7 +566,7 @@ def contains(column: Any, q: str) -> ColumnElement[bool]:
     return db.LowerCase(column).like(db.LowerCase(literal(f"%{plain}%")), escape="/")
 
 
-def fill_slug(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
+def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
     """The slug that was sent; or else one made of the name or title, distinct by -2, -3...
 
     A row that keeps its name keeps its slug.
@@ -624,7 +656,7 @@ def read_item(session: Read, item_id: Id) -> Item:
 @app.put("/items/{item_id}")
 def replace_item(session: Write, item_id: Id, data: ItemCreate) -> Item:
     """Replace an item: fields that are left out get their defaults."""
-    return get_or_404(session, Item, item_id).sqlmodel_update(data)
+    return get_or_404(session, Item, item_id).sqlmodel_update(data.model_dump())
 
 
 @app.patch("/items/{item_id}")
@@ -645,24 +677,32 @@ def delete_item(session: Write, item_id: Id) -> None:
 hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
 
 
-def hash_password(data: UserCreate) -> dict[str, str]:
-    """Hash before the transaction: it takes long, and meanwhile others can write."""
-    return {"password_hash": hasher.hash(data.password.get_secret_value())}
+def hash_password(data: UserCreate | UserUpdate) -> dict[str, str]:
+    """The column for the password that was sent, if one was.
 
-
-def hash_passwords(data: UserCreates) -> list[dict[str, str]]:
-    return [hash_password(user) for user in data]
-
-
-def hash_new_password(data: UserUpdate) -> dict[str, str]:
+    As a dependency it is done before the transaction: it takes long, and others can write
+    meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.)
+    """
     if "password" not in data.model_fields_set:
         return {}
     return {"password_hash": hasher.hash(data.password.get_secret_value())}
 
 
-Hashed = Annotated[dict[str, str], Depends(hash_password, max_concurrency=2)]
-HashedEach = Annotated[list[dict[str, str]], Depends(hash_passwords, max_concurrency=1)]
-NewHashed = Annotated[dict[str, str], Depends(hash_new_password, max_concurrency=2)]
+def hash_of_new(data: UserCreate) -> dict[str, str]:
+    return hash_password(data)
+
+
+def hash_of_each(data: UserCreates) -> list[dict[str, str]]:
+    return [hash_password(user) for user in data]
+
+
+def hash_of_changed(data: UserUpdate) -> dict[str, str]:
+    return hash_password(data)
+
+
+Hashed = Annotated[dict[str, str], Depends(hash_of_new, max_concurrency=2)]
+HashedEach = Annotated[list[dict[str, str]], Depends(hash_of_each, max_concurrency=1)]
+HashedIfSent = Annotated[dict[str, str], Depends(hash_of_changed, max_concurrency=2)]
 
 
 @app.get("/users/")
@@ -680,10 +720,6 @@ def list_users(
     if q:
         query = query.where(named_like(q))
     return page(session, query, paging, sort)
-
-
-def named_like(q: str) -> ColumnElement[bool]:
-    return or_(*(contains(text, q) for text in (User.username, User.email, User.full_name)))
 
 
 @app.post("/users/", status_code=201)
@@ -705,7 +741,7 @@ def replace_user(session: Write, user_id: Id, data: UserCreate, hashed: Hashed) 
 
 
 @app.patch("/users/{user_id}")
-def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: NewHashed) -> User:
+def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedIfSent) -> User:
     """Change the fields that are sent."""
     return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
 
@@ -717,13 +753,12 @@ def delete_user(session: Write, user_id: Id) -> None:
 
 
 @app.post("/users/bulk", status_code=201)
-def create_users(
-    session: Write, response: Response, data: UserCreates, hashed: HashedEach
-) -> list[User]:
+def create_users(session: Write, data: UserCreates, hashed: HashedEach) -> list[User]:
     """Create up to 100 users: all of them, or on any conflict none."""
     users = [User.model_validate(d, update=h) for d, h in zip(data, hashed, strict=True)]
     session.add_all(users)
-    response.headers["Location"] = session.info["request"].scope["path"].removesuffix("bulk")
+    path = session.info["request"].scope["path"]
+    session.info["response"].headers["Location"] = path.removesuffix("bulk")
     return users
 
 
@@ -736,9 +771,7 @@ def search_users(session: Read, paging: Paged, q: SearchFor) -> list[User]:
 @app.get("/users/by-email/{email:path}")
 def read_user_by_email(session: Read, email: Email) -> User:
     """Read the user with this e-mail address, in whatever case."""
-    return session.exec(select(User).where(User.email == email)).first() or missing(
-        "User not found"
-    )
+    return first_or_404(session, select(User).where(User.email == email))
 
 
 @app.get("/users/{user_id}/with-posts", response_model=UserRead)
@@ -749,19 +782,19 @@ def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str,
     return user.model_dump() | {"posts": page(session, posts, paging)}
 
 
-@app.get("/users/page")
+@app.get("/users/page", response_model=UserPage)
 def read_users_page(
     session: Read, page: PageNumber = 1, page_size: PageSize = 20
-) -> NumberedPage[User]:
+) -> dict[str, Any]:
     """Users in numbered pages, newest first."""
-    return NumberedPage(**numbered_page(session, select(User), page, page_size))
+    return numbered_page(session, select(User), page, page_size)
 
 
 @app.get("/users/stats/active-count")
-def count_active_users(session: Read) -> ActiveUsers:
+def count_active_users(session: Read) -> ActiveCount:
     """Count the active users."""
     count = session.scalar(select(func.count()).select_from(User).where(User.is_active))
-    return ActiveUsers(active_users=count)
+    return ActiveCount(active_users=count)
 
 
 @app.get("/users/top-spenders")
@@ -790,7 +823,7 @@ def deactivate_user(session: Write, user_id: Id) -> Notice:
 @app.patch("/users/bulk/deactivate")
 def deactivate_users(
     session: Write, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
-) -> Deactivated:
+) -> DeactivatedCount:
     """Deactivate the active users who have not changed for more than so many days."""
     since = now() - timedelta(days=days)
     idle = (
@@ -798,16 +831,20 @@ def deactivate_users(
         .where(col(User.is_active), col(User.updated_at) < since)
         .values(is_active=False)
     )
-    return Deactivated(deactivated_count=session.exec(idle).rowcount)
+    return DeactivatedCount(deactivated_count=session.exec(idle).rowcount)
 
 
 @app.delete("/users/bulk/inactive")
-def delete_inactive_users(session: Write) -> Deleted:
+def delete_inactive_users(session: Write) -> DeletedCount:
     """Delete the inactive users, except those with an account."""
     retry_on_conflict(session, "account.user_id")  # one was opened just now
     has_account = exists().where(col(Account.user_id) == User.id)
     gone = delete(User).where(~col(User.is_active), ~has_account)
-    return Deleted(deleted_count=session.exec(gone).rowcount)
+    return DeletedCount(deleted_count=session.exec(gone).rowcount)
+
+
+def named_like(q: str) -> ColumnElement[bool]:
+    return or_(*(contains(text, q) for text in (User.username, User.email, User.full_name)))
 
 
 # Categories -----------------------------------------------------------------------------
@@ -830,7 +867,7 @@ def list_categories(
 @app.post("/categories/", status_code=201)
 def create_category(session: Write, data: CategoryCreate) -> Category:
     """Create a category. Without a slug it gets one made from its name."""
-    slug = fill_slug(session, Category, data)
+    slug = slug_for(session, Category, data)
     return add(session, Category.model_validate(data, update={"slug": slug}))
 
 
@@ -845,8 +882,8 @@ def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> C
     """Replace a category: fields that are left out get their defaults."""
     refuse_cycle(session, category_id, data.parent_id)
     category = get_or_404(session, Category, category_id)
-    slug = fill_slug(session, Category, data, category)
-    return category.sqlmodel_update(data, update={"slug": slug})
+    slug = slug_for(session, Category, data, category)
+    return category.sqlmodel_update(data.model_dump() | {"slug": slug})
 
 
 @app.patch("/categories/{category_id}", responses=problems(400))
@@ -885,7 +922,7 @@ def list_category_products(session: Read, paging: Paged, category_id: Id) -> Cat
     """A category's products, page by page, and how many they are."""
     category = get_or_404(session, Category, category_id)
     inside = select(Product).where(Product.category_id == category_id)
-    count = session.scalar(inside.with_only_columns(func.count(), maintain_column_froms=True))
+    count = count_rows(session, inside)
     products = page(session, inside, paging)
     return CategoryProducts(category=category.name, product_count=count, products=products)
 
@@ -899,10 +936,11 @@ def refuse_cycle(session: Session, category_id: int, parent_id: int | None) -> N
     if parent_id is None:
         return
     links = select(Category.id, Category.parent_id).order_by(col(Category.id)).with_for_update()
-    parents = dict(session.exec(links).all())
-    while parent_id is not None and category_id in parents:
+    parents, seen = dict(session.exec(links).all()), set()
+    while category_id in parents and parent_id is not None and parent_id not in seen:
         if parent_id == category_id:
-            refuse("A category cannot be its own ancestor")
+            bad_request("A category cannot be its own ancestor")
+        seen.add(parent_id)
         parent_id = parents.get(parent_id)
 
 
@@ -943,7 +981,7 @@ def list_products(
 @app.post("/products/", status_code=201)
 def create_product(session: Write, data: ProductCreate) -> Product:
     """Create a product. Without a slug it gets one made from its name."""
-    slug = fill_slug(session, Product, data)
+    slug = slug_for(session, Product, data)
     return add(session, Product.model_validate(data, update={"slug": slug}))
 
 
@@ -957,8 +995,8 @@ def read_product(session: Read, product_id: Id) -> Product:
 def replace_product(session: Write, product_id: Id, data: ProductCreate) -> Product:
     """Replace a product: fields that are left out get their defaults."""
     product = get_or_404(session, Product, product_id)
-    slug = fill_slug(session, Product, data, product)
-    return product.sqlmodel_update(data, update={"slug": slug})
+    slug = slug_for(session, Product, data, product)
+    return product.sqlmodel_update(data.model_dump() | {"slug": slug})
 
 
 @app.patch("/products/{product_id}")
@@ -973,7 +1011,7 @@ def delete_product(session: Write, product_id: Id) -> None:
     session.delete(get_or_404(session, Product, product_id))
 
 
-@app.get("/products/page", response_model=NumberedPage[ProductRead])
+@app.get("/products/page", response_model=ProductPage)
 def read_products_page(
     session: Read, page: PageNumber = 1, page_size: PageSize = 20
 ) -> dict[str, Any]:
@@ -1016,17 +1054,13 @@ def list_category_stats(session: Read) -> list[CategoryStats]:
 @app.get("/products/by-sku/{sku}")
 def read_product_by_sku(session: Read, sku: Sku) -> Product:
     """Read the product with this SKU, in whatever case."""
-    return session.exec(select(Product).where(Product.sku == sku)).first() or missing(
-        "Product not found"
-    )
+    return first_or_404(session, select(Product).where(Product.sku == sku))
 
 
 @app.get("/products/by-slug/{slug}")
 def read_product_by_slug(session: Read, slug: Slug) -> Product:
     """Read the product with this slug."""
-    return session.exec(select(Product).where(Product.slug == slug)).first() or missing(
-        "Product not found"
-    )
+    return first_or_404(session, select(Product).where(Product.slug == slug))
 
 
 @app.get("/products/low-stock")
@@ -1041,16 +1075,16 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
     """Add to the stock, or with a negative change take from it; never below zero."""
     product = get_or_404(session, Product, product_id)
     if product.stock_quantity + data.change < 0:
-        refuse(f"Insufficient stock. Current: {product.stock_quantity}")
+        bad_request(f"Insufficient stock. Current: {product.stock_quantity}")
     if product.stock_quantity + data.change > MAX_INT:
-        refuse(f"Too much stock. Current: {product.stock_quantity}")
+        bad_request(f"Too much stock. Current: {product.stock_quantity}")
     product.stock_quantity += data.change
     return product
 
 
 # Orders ---------------------------------------------------------------------------------
 
-WITH_LINES = selectinload(cast(Any, Order.lines))
+WITH_LINES = joinedload(cast(Any, Order.lines))  # in one statement: as of one moment
 WITH_PRODUCTS = WITH_LINES.joinedload(cast(Any, OrderLine.product))
 WITH_USER = joinedload(cast(Any, Order.user))
 NEXT_STATUS = {
@@ -1083,12 +1117,12 @@ def create_order(session: Write, data: OrderCreate) -> Order:
 
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
     """
-    user = session.get(User, data.user_id, with_for_update=UNDELETED)
-    user = user or missing(f"User {data.user_id} not found")
-    products = lock_rows(session, Product, (line.product_id for line in data.items))
+    user = session.get(User, data.user_id, with_for_update=KEY_SHARE)
+    user = user or not_found(f"User {data.user_id} not found")
+    products = lock_rows(session, Product, [line.product_id for line in data.items])
     lines = []
     for line in data.items:
-        product = products.get(line.product_id) or missing(f"Product {line.product_id} not found")
+        product = products[line.product_id]
         take_from_stock(product, line.quantity)
         price, total = product.price, product.price * line.quantity
         lines.append(OrderLine(**line.model_dump(), unit_price=price, total_price=total))
@@ -1100,7 +1134,7 @@ def create_order(session: Write, data: OrderCreate) -> Order:
         lines=lines,
     )
     if order.total_amount > MAX_MONEY:
-        refuse("Order total too large")
+        bad_request("Order total too large")
     add(session, order)
     notify(session, order, f"Order {order.order_number} was placed")
     return order
@@ -1117,7 +1151,7 @@ def delete_order(session: Write, order_id: Id) -> None:
     """Delete an order that was cancelled."""
     order = get_or_404(session, Order, order_id)
     if order.status != OrderStatus.cancelled:
-        refuse("Only a cancelled order can be deleted")
+        bad_request("Only a cancelled order can be deleted")
     session.delete(order)
 
 
@@ -1183,10 +1217,10 @@ def list_daily_orders(
 
 def take_from_stock(product: Product, quantity: int) -> None:
     if not product.is_active:
-        refuse(f"Product '{product.name}' is not available")
+        bad_request(f"Product '{product.name}' is not available")
     if product.stock_quantity < quantity:
         available = f"Available: {product.stock_quantity}, Requested: {quantity}"
-        refuse(f"Insufficient stock for '{product.name}'. {available}")
+        bad_request(f"Insufficient stock for '{product.name}'. {available}")
     product.stock_quantity -= quantity
 
 
@@ -1198,7 +1232,7 @@ def new_order_number(session: Session) -> str:
 
 def set_status(session: Session, order: Order, new_status: OrderStatus) -> None:
     if new_status not in NEXT_STATUS.get(order.status, ()):
-        refuse(f"Cannot transition from {order.status} to {new_status}")
+        bad_request(f"Cannot transition from {order.status} to {new_status}")
     order.status = new_status
     notify(session, order, f"Order {order.order_number} is now {new_status}")
 
@@ -1206,7 +1240,7 @@ def set_status(session: Session, order: Order, new_status: OrderStatus) -> None:
 def undo_order(session: Session, order: Order) -> None:
     """Give the stock back, and what was paid."""
     lines = session.exec(select(OrderLine).where(OrderLine.order_id == order.id)).all()
-    products = lock_rows(session, Product, (line.product_id for line in lines))
+    products = lock_rows(session, Product, [line.product_id for line in lines])
     for line in lines:
         products[line.product_id].stock_quantity += line.quantity
     unpaid = col(Payment.refunded_at).is_(None)
@@ -1279,7 +1313,7 @@ def list_posts(
 @app.post("/posts/", status_code=201, response_model=PostRead)
 def create_post(session: Write, data: PostCreate) -> Post:
     """Create a post. Without a slug it gets one made from its title."""
-    post = Post.model_validate(data, update={"slug": fill_slug(session, Post, data)})
+    post = Post.model_validate(data, update={"slug": slug_for(session, Post, data)})
     set_tags(session, post, data.tag_ids)
     return add(session, published(post))
 
@@ -1294,7 +1328,7 @@ def read_post(session: Read, post_id: Id) -> Post:
 def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
     """Replace a post: fields that are left out get their defaults."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
-    slug = fill_slug(session, Post, data, post)
+    slug = slug_for(session, Post, data, post)
     post.sqlmodel_update(data.model_dump() | {"slug": slug})
     set_tags(session, post, data.tag_ids)
     return published(post)
@@ -1356,7 +1390,7 @@ def list_tags(
 @app.post("/tags/", status_code=201)
 def create_tag(session: Write, data: TagCreate) -> Tag:
     """Create a tag. Without a slug it gets one made from its name."""
-    return add(session, Tag.model_validate(data, update={"slug": fill_slug(session, Tag, data)}))
+    return add(session, Tag.model_validate(data, update={"slug": slug_for(session, Tag, data)}))
 
 
 @app.get("/tags/{tag_id}")
@@ -1369,7 +1403,7 @@ def read_tag(session: Read, tag_id: Id) -> Tag:
 def replace_tag(session: Write, tag_id: Id, data: TagCreate) -> Tag:
     """Replace a tag: fields that are left out get their defaults."""
     tag = get_or_404(session, Tag, tag_id)
-    return tag.sqlmodel_update(data, update={"slug": fill_slug(session, Tag, data, tag)})
+    return tag.sqlmodel_update(data.model_dump() | {"slug": slug_for(session, Tag, data, tag)})
 
 
 @app.patch("/tags/{tag_id}")
@@ -1412,13 +1446,13 @@ def read_account(session: Read, account_id: Id) -> Account:
 
 def withdraw(account: Account, amount: Decimal) -> None:
     if account.balance < amount:
-        refuse("Insufficient funds")
+        bad_request("Insufficient funds")
     account.balance -= amount
 
 
 def deposit(account: Account, amount: Decimal) -> None:
     if account.balance + amount > MAX_MONEY:
-        refuse("Balance too large")
+        bad_request("Balance too large")
     account.balance += amount
 
 
@@ -1441,11 +1475,8 @@ def list_transfers(
 def create_transfer(session: Write, data: TransferCreate) -> Transfer:
     """Move money from one account to another. No balance goes below zero."""
     if data.from_account_id == data.to_account_id:
-        refuse("Cannot transfer to the same account")
-    accounts = lock_rows(session, Account, (data.from_account_id, data.to_account_id))
-    for id in (data.from_account_id, data.to_account_id):
-        if id not in accounts:
-            missing(f"Account {id} not found")
+        bad_request("Cannot transfer to the same account")
+    accounts = lock_rows(session, Account, [data.from_account_id, data.to_account_id])
     withdraw(accounts[data.from_account_id], data.amount)
     deposit(accounts[data.to_account_id], data.amount)
     return add(session, Transfer.model_validate(data))
@@ -1474,9 +1505,8 @@ def create_payment(session: Write, order_id: Id, data: PaymentCreate) -> Payment
     """Pay a pending order from an account, which confirms the order."""
     order = get_or_404(session, Order, order_id)
     if order.status != OrderStatus.pending:
-        refuse(f"Only a pending order can be paid, and this one is {order.status}")
-    account = lock_rows(session, Account, [data.account_id]).get(data.account_id)
-    account = account or missing(f"Account {data.account_id} not found")
+        bad_request(f"Only a pending order can be paid, and this one is {order.status}")
+    account = lock_rows(session, Account, [data.account_id])[data.account_id]
     withdraw(account, order.total_amount)
     set_status(session, order, OrderStatus.confirmed)
     return add(
@@ -1528,8 +1558,10 @@ def backup(file: Path) -> None:
     if url.get_backend_name() != "sqlite":
         tool = "pg_dump" if url.get_backend_name() == "postgresql" else "mariadb-dump or mysqldump"
         sys.exit(f"This copies SQLite databases. For {url.get_backend_name()} use {tool}.")
-    if file.exists() or not Path(str(url.database)).exists():
-        sys.exit(f"{file} exists already." if file.exists() else f"{url.database} does not exist.")
+    if file.exists():
+        sys.exit(f"{file} exists already.")
+    if not Path(str(url.database)).exists():
+        sys.exit(f"{url.database} does not exist.")
     if not file.absolute().parent.is_dir():
         sys.exit(f"There is no folder {file.absolute().parent}.")
     with (
@@ -1565,7 +1597,8 @@ def demo(products: int = 200, users: int = 50, orders: int = 500) -> None:
         fill(User, users, demo_users(users, dice, hasher.hash(password)))
         fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
         fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
-        links = ({"post_id": id, "tag_id": dice.choice(ids(Tag))} for id in ids(Post))
+        tags = ids(Tag)
+        links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in ids(Post))
         fill(PostTag, users // 2, links)
         task = progress.add_task("order rows", total=orders)
         if users and products:

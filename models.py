@@ -142,7 +142,7 @@ def strong_password(value: SecretStr) -> SecretStr:
 
 def money_schema(pattern: str, **bounds: float) -> WithJsonSchema:
     """How OpenAPI describes money that comes in: a number, or the same as a string."""
-    number = {"type": "number", "maximum": float(MAX_MONEY), "multipleOf": 0.01, **bounds}
+    number = {"type": "number", "maximum": float(MAX_MONEY), **bounds}
     return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]}, "validation")
 
 
@@ -288,6 +288,11 @@ class Timestamps(Created):
     updated_at: datetime = Field(default_factory=now, sa_column_kwargs={"onupdate": now})
 
 
+@event.listens_for(Timestamps, "before_insert", propagate=True)
+def unchanged_so_far(_: Mapper[Any], __: Connection, row: Timestamps) -> None:
+    row.updated_at = row.created_at
+
+
 T = TypeVar("T")
 
 
@@ -382,6 +387,10 @@ class UserCreate(UserBase):
     password: Password
 
 
+class UserPage(NumberedPage[User]):
+    pass
+
+
 UserCreates = Annotated[list[UserCreate], Field(min_length=1, max_length=100)]
 
 
@@ -400,15 +409,15 @@ class TopSpender(BaseModel):
     total_spent: Sum
 
 
-class ActiveUsers(BaseModel):
+class ActiveCount(BaseModel):
     active_users: int
 
 
-class Deactivated(BaseModel):
+class DeactivatedCount(BaseModel):
     deactivated_count: int
 
 
-class Deleted(BaseModel):
+class DeletedCount(BaseModel):
     deleted_count: int
 
 
@@ -481,7 +490,12 @@ class ProductUpdate(Partial, ProductBase):
 
 
 class ProductRead(Timestamps, ProductBase, Entity):
+    stock_quantity: int  # which with what cancelled orders give back may pass the limit above
     category: Category | None
+
+
+class ProductPage(NumberedPage[ProductRead]):
+    pass
 
 
 class StockChange(Schema):

@@ -19,6 +19,7 @@ import db
 import models
 
 LOCK = 20261121  # any number, the same in every process
+WAIT = 600  # seconds
 MYSQL = ("mysql", "mariadb")
 
 
@@ -37,7 +38,9 @@ def locked(connection: sa.Connection) -> Iterator[None]:
         connection.commit()
         connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
     else:
-        connection.exec_driver_sql(f"SELECT GET_LOCK(CONCAT(DATABASE(), '-{LOCK}'), 600)")
+        lock = f"SELECT GET_LOCK(CONCAT(DATABASE(), '-{LOCK}'), {WAIT})"
+        if connection.exec_driver_sql(lock).scalar() != 1:
+            raise TimeoutError("another process has been migrating this database for too long")
         connection.commit()
         yield
         connection.commit()
@@ -91,7 +94,12 @@ def drop_tables_whole(_: Any, __: Any, directives: list[Any]) -> None:
 
 # A bare engine: with foreign keys on, SQLite would delete the children of a table that is
 # rebuilt ("batch mode"), since a rebuilt table is dropped first.
-engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
+is_sqlite = db.settings.database_url.startswith("sqlite")
+engine = sa.create_engine(
+    db.settings.database_url,
+    poolclass=sa.NullPool,  # closes the connection, and with it the lock, whatever happens
+    connect_args={"timeout": WAIT} if is_sqlite else {},
+)
 with engine.connect() as connection, locked(connection):
     context.configure(
         connection=connection,

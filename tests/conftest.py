@@ -7,6 +7,7 @@ SQLite file of its own. It empties them, so their names have to say that they ar
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -32,8 +33,12 @@ URLS = [
         "TEST_DATABASE_URLS", f"sqlite:///{SCRATCH.name}/cornershop_test.db"
     ).split(",")
 ]
-if any("test" not in str(sa.make_url(url).database) for url in URLS):
-    pytest.exit("TEST_DATABASE_URLS: the name of a test database has to contain 'test'.", 4)
+if not all(
+    re.search(r"(^|[_/-])test(s|ing)?([_./-]|$)", str(sa.make_url(u).database)) for u in URLS
+):
+    pytest.exit(
+        "TEST_DATABASE_URLS: a test database needs the word 'test' in its name: shop_test", 4
+    )
 os.environ["DATABASE_URL"] = URLS[0]
 sys.path.insert(0, str(HOME))
 
@@ -70,7 +75,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     create_database(db.settings.database_url)
     db.migrate()
     db.disconnect()
-    db.writer, db.reader = db.connect()
+    db.writer, db.reader = db.open_databases()
     yield db.settings.database_url
     db.disconnect()
 

@@ -68,7 +68,8 @@ def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> No
     if "/books/" in main.app.openapi()["paths"]:
         return  # somebody did just that, here
     copy = tmp_path / "shop"
-    ignore = shutil.ignore_patterns(".*", "*.db*", "__pycache__")
+    unwanted = (".git", ".venv", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
+    ignore = shutil.ignore_patterns(*unwanted)
     shutil.copytree(HOME, copy, ignore=ignore)
     text = section("Add an entity of your own")
     models, routes, test = blocks(text, "python")
