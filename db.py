@@ -266,32 +266,12 @@ def name_the_foreign_key(context: ExceptionContext) -> None:
 
 def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
     """An engine for one of the three databases, with its time-outs set and its clock on UTC."""
-    seconds = max(1, round(settings.db_pool_timeout))
-    options: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
     dialect = make_url(url).get_backend_name()
-    if dialect == "sqlite":
-        arguments = {"timeout": settings.db_pool_timeout, "check_same_thread": False}
-    elif dialect == "postgresql":
-        read_only = "off" if writes else "on"
-        arguments = {
-            "connect_timeout": max(2, seconds // 2),
-            "options": f"-c timezone=UTC -c lock_timeout={seconds}s -c statement_timeout={seconds}s"
-            f" -c default_transaction_read_only={read_only}",
-        }
-    else:
-        arguments = {
-            "connect_timeout": max(2, seconds // 2),
-            "read_timeout": seconds + 1,
-            "write_timeout": seconds + 1,
-            "charset": "utf8mb4",
-            "init_command": "SET time_zone = '+00:00', sql_mode = 'TRADITIONAL',"
-            f" innodb_lock_wait_timeout = {seconds}",
-        }
-        options = {"isolation_level": "READ COMMITTED"} if writes else {}
-    if not writes:
-        # A single SELECT needs no BEGIN and no ROLLBACK around it.
+    options: dict[str, Any] = {}
+    if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
         options = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    elif dialect in ("mysql", "mariadb"):
+        options = {"isolation_level": "READ COMMITTED"}  # as on PostgreSQL; fewer locks
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -301,7 +281,7 @@ def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
         pool_recycle=settings.db_pool_recycle,
         echo=settings.database_echo,
         hide_parameters=not settings.debug,
-        connect_args=arguments,
+        connect_args=driver_options(dialect, writes=writes),
         **options,
     )
     if dialect == "sqlite":
@@ -312,6 +292,31 @@ def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
     elif dialect != "postgresql" and not writes:
         event.listen(engine, "connect", forbid_writing)
     return engine
+
+
+def driver_options(dialect: str, *, writes: bool) -> dict[str, Any]:
+    """What the driver is told: whole seconds of DB_POOL_TIMEOUT for locks and statements."""
+    seconds = max(1, round(settings.db_pool_timeout))
+    to_connect = max(2, seconds // 2)
+    if dialect == "sqlite":
+        return {"timeout": settings.db_pool_timeout, "check_same_thread": False}
+    if dialect == "postgresql":
+        values = {
+            "timezone": "UTC",
+            "lock_timeout": f"{seconds}s",
+            "statement_timeout": f"{seconds}s",
+            "default_transaction_read_only": "off" if writes else "on",
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in values.items())
+        return {"connect_timeout": to_connect, "options": options}
+    return {
+        "connect_timeout": to_connect,
+        "read_timeout": seconds + 1,
+        "write_timeout": seconds + 1,
+        "charset": "utf8mb4",
+        "init_command": "SET time_zone = '+00:00', sql_mode = 'TRADITIONAL',"
+        f" innodb_lock_wait_timeout = {seconds}",
+    }
 
 
 def forbid_writing(connection: Any, _: object) -> None:

@@ -793,8 +793,7 @@ def read_users_page(
 @app.get("/users/stats/active-count")
 def count_active_users(session: Read) -> ActiveCount:
     """Count the active users."""
-    count = session.scalar(select(func.count()).select_from(User).where(User.is_active))
-    return ActiveCount(active_users=count)
+    return ActiveCount(active_users=count_rows(session, select(User).where(User.is_active)))
 
 
 @app.get("/users/top-spenders")

@@ -310,6 +310,27 @@ def end_all_others(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"KILL {id}")
 
 
+SLOW_COMMIT = """
+CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN IF NEW.title = ''slow'' THEN PERFORM pg_sleep(8); END IF; RETURN NEW; END';
+CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON item DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION dawdle();
+"""
+
+
+@pytest.mark.parametrize("url", [url for url in SERVERS if url.startswith("postgresql")])
+def test_a_commit_without_an_answer_says_that_it_may_be_stored(url: str, tmp_path: Path) -> None:
+    url = another_database(url, tmp_path, "slow")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with serving(url, DB_POOL_TIMEOUT="1") as client:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(SLOW_COMMIT)
+        response = client.post("/items/", json={"title": "slow", "price": 1}, timeout=6)
+        assert_busy(response)
+        assert "whether this was stored" in response.json()["detail"]
+        assert client.post("/items/", json={"title": "quick", "price": 1}).status_code == 201
+
+
 def test_a_deadlock_is_tried_again_unseen(server_url: str, tmp_path: Path) -> None:
     url = another_database(server_url, tmp_path, "deadlock")
     engine = sa.create_engine(url, poolclass=sa.NullPool)
