@@ -430,7 +430,7 @@ def openapi() -> dict[str, Any]:
     """The OpenAPI document, with Problem among its schemas."""
     if not app.openapi_schema:
         document = get_openapi(
-            title=app.title, version=app.version, routes=app.routes, servers=app.servers
+            title=app.title, version=app.version, routes=documented, servers=app.servers
         )
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
@@ -1722,6 +1722,7 @@ def demo_order(n: int, created: datetime, dice: random.Random, users: range) -> 
 
 # After all routes: a path without parameters comes before one with them, in whatever order
 # the sections have them, so that /users/page is not the user with the id "page".
+documented = list(app.routes)  # in the order of the sections
 app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
 
 if __name__ == "__main__":
