@@ -39,6 +39,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     PrimaryKeyConstraint,
     String,
+    Table,
     UniqueConstraint,
     create_engine,
     event,
@@ -47,7 +48,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import StaleDataError
@@ -224,11 +225,57 @@ def explain(error: Exception) -> Exception | None:
     if kind != "conflict":
         return None
     if not isinstance(constraint, ForeignKeyConstraint):
+        fields = first_taken(error) or fields
         return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
     if (error.statement or "").startswith("DELETE"):
         parent = constraint.referred_table.name.capitalize()
         return ConflictError(f"{parent} is still referred to by {columns[0]}", str(columns[0]))
     return ConflictError(f"{fields[0]} refers to nothing", fields[0])
+
+
+def note_statement(context: ExceptionContext) -> None:
+    """Keep what a failed statement was about, for `first_taken`."""
+    run = cast(Any, context.execution_context)
+    if run is not None and run.compiled is not None and (run.isinsert or run.isupdate):
+        cast(Any, context.original_exception).run = run
+
+
+def first_taken(error: DBAPIError) -> list[str]:
+    """The fields of the first unique constraint, in the order of the fields, that is violated.
+
+    Where several are, each database names another one. So all are looked at here, once the
+    transaction has been rolled back: among the rows of the statement, and in the table. Should
+    that fail, there is still what the database said.
+    """
+    run: Any = getattr(error.orig, "run", None)
+    table = getattr(run and run.compiled.statement, "table", None)
+    if not isinstance(table, Table):
+        return []
+    places = {column.name: n for n, column in enumerate(table.columns)}
+    unique = [
+        [(column, str(column.info.get("field", column.name))) for column in constraint.columns]
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+    ]
+    with contextlib.suppress(SQLAlchemyError), writer.engine.connect() as connection:
+        for columns in sorted(unique, key=lambda pairs: places[pairs[0][1]]):
+            seen = set()
+            for row in run.compiled_parameters:
+                values = [row.get(field) for _, field in columns]
+                if None in values:
+                    continue
+                # A generated column is the lower case of its field.
+                values = [
+                    v.lower() if c.computed else v
+                    for (c, _), v in zip(columns, values, strict=True)
+                ]
+                same = [column == value for (column, _), value in zip(columns, values, strict=True)]
+                if (id := row.get(f"{table.name}_id")) is not None:  # of the row of an UPDATE
+                    same.append(table.columns["id"] != id)
+                if (*values,) in seen or connection.scalar(select(exists().where(*same))):
+                    return [field for _, field in columns]
+                seen.add((*values,))
+    return []
 
 
 def name_the_foreign_key(context: ExceptionContext) -> None:
@@ -284,6 +331,7 @@ def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
         connect_args=driver_options(dialect, writes=writes),
         **options,
     )
+    event.listen(engine, "handle_error", note_statement)
     if dialect == "sqlite":
         event.listen(engine, "connect", functools.partial(prepare_sqlite, writes=writes))
         event.listen(engine, "handle_error", name_the_foreign_key)

@@ -279,3 +279,39 @@ def test_every_text_column_has_a_length() -> None:
             length = getattr(column.type, "length", 1) or getattr(column.type, "enums", None)
             what = f"{column}: see the beginning of models.py for fields that may be null"
             assert length or isinstance(column.type, sa.Text), what
+
+
+ANN = {"username": "ann", "email": "ann@x.org", "password": "Password1"}
+BOB = {"username": "bob", "email": "bob@x.org", "password": "Password1"}
+EVE = {"username": "eve", "email": "eve@x.org", "password": "Password1"}
+KIT = {"name": "Kit", "slug": "kit", "sku": "KIT", "price": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "detail"),
+    [
+        ("POST", "/users/", ANN | {"username": "ANN"}, "username already exists"),
+        ("PATCH", "/users/2", {"email": "ann@x.org", "username": "Ann"}, "username already exists"),
+        ("PUT", "/users/2", BOB | {"email": "ANN@x.org"}, "email already exists"),
+        ("POST", "/users/bulk", [EVE, EVE], "username already exists"),
+        ("POST", "/users/bulk", [ANN | {"username": "kit"}, ANN], "username already exists"),
+        ("POST", "/categories/", {"slug": "pots", "name": "Pots"}, "name already exists"),
+        (
+            "POST",
+            "/products/",
+            KIT | {"category_id": 1},
+            "name with this category_id already exists",
+        ),
+        ("POST", "/products/", KIT, "slug already exists"),
+        ("POST", "/products/", KIT | {"slug": "new", "category_id": 9}, "sku already exists"),
+    ],
+)
+def test_of_several_fields_that_are_taken_the_first_is_named(
+    client: httpx2.Client, method: str, path: str, body: Any, detail: str
+) -> None:
+    for user in (ANN, BOB):
+        client.post("/users/", json=user)
+    client.post("/categories/", json={"name": "Pots", "slug": "pots"})
+    client.post("/products/", json=KIT | {"category_id": 1})
+    problem = assert_problem(client.request(method, path, json=body), 409)
+    assert problem["detail"] == detail
