@@ -1561,13 +1561,13 @@ def backup(file: Path) -> None:
         sys.exit(f"{file} exists already.")
     if not Path(str(url.database)).exists():
         sys.exit(f"{url.database} does not exist.")
-    if not file.absolute().parent.is_dir():
-        sys.exit(f"There is no folder {file.absolute().parent}.")
-    with (
-        closing(sqlite3.connect(str(url.database))) as source,
-        closing(sqlite3.connect(file)) as copy,
-    ):
-        source.backup(copy)
+    with closing(sqlite3.connect(str(url.database))) as source:
+        try:
+            with closing(sqlite3.connect(file)) as copy:
+                source.backup(copy)
+        except sqlite3.Error as error:
+            file.unlink(missing_ok=True)
+            sys.exit(f"Cannot copy {url.database} to {file}: {error}.")
     print(f"Copied to {file}.")
 
 

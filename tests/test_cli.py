@@ -73,6 +73,10 @@ def test_a_backup_is_a_copy_of_a_database_in_use(tmp_path: Path) -> None:
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT title FROM item").fetchall() == [("Lamp",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    nowhere = run(url, "backup", str(tmp_path / "nowhere" / "copy.db"))
+    assert nowhere.returncode == 1
+    assert nowhere.stderr.startswith("Cannot copy ")
+    assert nowhere.stderr.count("\n") == 1
     again = run(url, "backup", str(copy))
     assert (again.returncode, again.stderr) == (1, f"{copy} exists already.\n")
 
