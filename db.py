@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     migrate_on_start: bool = True
     cors_origins: str = ""  # separated by commas
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
-    app_name: str = "Cornershop API"
+    app_name: str = Field("Cornershop API", min_length=1)
     debug: bool = False
 
     @field_validator("database_url", "database_read_url")
@@ -102,6 +102,8 @@ class Settings(BaseSettings):
             raise ValueError("has to begin with sqlite://, postgresql://, mysql:// or mariadb://")
         if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
             raise ValueError("has to name a file: sqlite:///./app.db")
+        if not url.database:
+            raise ValueError("has to name a database: postgresql://user:password@host/name")
         return url.set(drivername=driver).render_as_string(hide_password=False)
 
 
@@ -155,7 +157,7 @@ CODES: dict[str, set[Any]] = {
     "busy": {  # time-outs, no connection to be had, read-only for now
         "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED", "SQLITE_CANTOPEN",
         "SQLITE_FULL", "SQLITE_IOERR",
-        "55P03", "57014", "57P03", "53300", 1040, 1205, 1290, 1969, 3024,
+        "55P03", "57014", "57P03", "53300", 1040, 1044, 1045, 1049, 1205, 1290, 1969, 3024,
     },
     "read-only": {"SQLITE_READONLY", "25006", 1792},  # a standby, or a write in a Read session
 }  # fmt: skip

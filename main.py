@@ -59,7 +59,7 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
 from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, make_url, or_, update
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -1520,7 +1520,10 @@ cli = typer.Typer(help=f"{settings.app_name}. Without a command: serve.", add_co
 
 @cli.command()
 def serve(
-    host: str = "127.0.0.1", port: int = 8000, workers: int = 1, reload: bool = False
+    host: str = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    reload: bool = False,
 ) -> None:
     """Migrate the database, then serve the API."""
     if settings.migrate_on_start:
@@ -1539,8 +1542,8 @@ def serve(
 def migrate_or_exit() -> None:
     try:
         db.migrate()
-    except OperationalError as error:
-        sys.exit(f"The database cannot be used: {error.orig}")
+    except (SQLAlchemyError, TypeError, TimeoutError) as error:  # TypeError: an unknown option
+        sys.exit(f"The database cannot be used: {getattr(error, 'orig', error)}")
 
 
 @cli.command()
@@ -1571,8 +1574,11 @@ def backup(file: Path) -> None:
     print(f"Copied to {file}.")
 
 
+Total = Annotated[int, typer.Option(min=0)]
+
+
 @cli.command()
-def demo(products: int = 200, users: int = 50, orders: int = 500) -> None:
+def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
     """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
     migrate_or_exit()
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311

@@ -121,11 +121,21 @@ def in_cents(value: Decimal) -> Decimal:
 
 
 def email_address(value: str) -> str:
-    """A valid address (RFC 5321, as email-validator reads it) in lower case."""
+    """A valid address (RFC 5321, as email-validator reads it) in lower case.
+
+    Lower case may be longer, so what is stored has to be valid, and to stay the same, too.
+    """
     try:
-        address = validate_email(value, check_deliverability=False, test_environment=True)
+        address = lower_address(value)
+        if lower_address(address) == address and len(address) <= 254:
+            return address
     except EmailNotValidError:  # whose own message would quote the address
-        raise PydanticCustomError("email", "Input should be a valid e-mail address") from None
+        pass
+    raise PydanticCustomError("email", "Input should be a valid e-mail address")
+
+
+def lower_address(value: str) -> str:
+    address = validate_email(value, check_deliverability=False, test_environment=True)
     return address.normalized.lower()
 
 

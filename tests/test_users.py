@@ -672,3 +672,17 @@ def spender(name: str, orders: int, total: float) -> Json:
 @pytest.mark.parametrize("limit", ["0", "-1", "101", "x"])
 def test_a_limit_of_spenders_out_of_range_is_422(client: httpx2.Client, limit: str) -> None:
     assert client.get(f"/users/top-spenders?limit={limit}").status_code == 422
+
+
+@pytest.mark.parametrize("letters", [1, 40, 60, 85, 86, 100, 120, 200])
+def test_an_address_that_grows_in_lower_case_is_stored_or_422(
+    client: httpx2.Client, letters: int
+) -> None:
+    created = client.post("/users/", json=ANN | {"email": "İ" * letters + "@example.com"})
+    assert created.status_code in (201, 422)
+    client.post("/users/", json=BOB)
+    changed = client.patch("/users/1", json={"email": "İ" * letters + "@example.org"})
+    assert changed.status_code in (200, 404, 422)
+    for user in client.get("/users/").json():
+        assert client.get(f"/users/{user['id']}/with-posts").json()["email"] == user["email"]
+        assert client.get(f"/users/by-email/{user['email']}").json() == user
