@@ -888,8 +888,9 @@ def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> C
 @app.patch("/categories/{category_id}", responses=problems(400))
 def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Category:
     """Change the fields that are sent."""
-    refuse_cycle(session, category_id, data.model_dump().get("parent_id"))
-    return get_or_404(session, Category, category_id).sqlmodel_update(data.model_dump())
+    changes = data.model_dump()
+    refuse_cycle(session, category_id, changes.get("parent_id"))
+    return get_or_404(session, Category, category_id).sqlmodel_update(changes)
 
 
 @app.delete("/categories/{category_id}", status_code=204)

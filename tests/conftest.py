@@ -137,6 +137,14 @@ def empty(engine: sa.Engine) -> None:
             run("DELETE FROM sqlite_sequence")
 
 
+def pages(client: httpx2.Client, url: str) -> Iterator[httpx2.Response]:
+    """The answers of a list from this page on, following the links to the next to the end."""
+    while url:
+        response = client.get(url)
+        yield response
+        url = response.links.get("next", {}).get("url", "")
+
+
 # Builders: each makes one row through the API, with what the test cares about spelled out.
 
 Make = Callable[..., Json]

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Make
+from conftest import Make, pages
 from sqlmodel import SQLModel
 
 import db
@@ -197,13 +197,11 @@ def test_following_the_links_visits_every_row_once(
     assert key == sorted(key, reverse=sort.startswith("-"))
 
     for limit in (1, 2, len(everything) or 1):
-        seen, url = [], f"{filled(path)}?limit={limit}&sort={sort}&count=true"
-        while url:
-            response = client.get(url)
+        seen = []
+        for response in pages(client, f"{filled(path)}?limit={limit}&sort={sort}&count=true"):
             assert response.headers["X-Total-Count"] == str(len(everything))
             assert len(rows_of(response)) <= limit
             seen += rows_of(response)
-            url = response.links.get("next", {}).get("url", "")
         assert seen == everything
 
 
@@ -213,11 +211,7 @@ def test_the_pages_of_every_list_are_linked_to_the_end(
 ) -> None:
     q = "&q=user" if path == "/users/search" else ""
     everything = rows_of(client.get(f"{filled(path)}?limit=100{q}"))
-    seen, url = [], f"{filled(path)}?limit=1{q}"
-    while url:
-        response = client.get(url)
-        seen += rows_of(response)
-        url = response.links.get("next", {}).get("url", "")
+    seen = [row for r in pages(client, f"{filled(path)}?limit=1{q}") for row in rows_of(r)]
     assert seen == everything
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import HOME, URLS, Json, another_database, free_port, serving
+from conftest import HOME, URLS, Json, another_database, free_port, pages, serving
 
 SERVERS = [url for url in URLS if sa.make_url(url).get_backend_name() != "sqlite"]
 TIMEOUT = 2  # DB_POOL_TIMEOUT in these tests, in seconds
@@ -114,11 +114,8 @@ def assert_nothing_acknowledged_is_lost(
 ) -> None:
     """Every order that was answered 201 is there, and the stock agrees with the orders there."""
     stored: dict[int, Json] = {}
-    url = "/orders/?limit=100"
-    while url:
-        response = client.get(url)
+    for response in pages(client, "/orders/?limit=100"):
         stored |= {row["id"]: row for row in response.json()}
-        url = response.links.get("next", {}).get("url", "")
     for answer in answers:
         if answer.status_code == 201:
             assert stored[answer.json()["id"]]["order_number"] == answer.json()["order_number"]
