@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import alembic.command
 import psycopg
@@ -594,22 +594,25 @@ class TransactionRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         parameters = inspect.signature(endpoint).parameters.values()
-        sessions = [p.name for p in parameters if p.annotation in (Read, Write)]
+        sessions = [p.name for p in parameters if get_args(p.annotation)[:1] == (Session,)]
         if sessions:
             if sessions != ["session"] or inspect.iscoroutinefunction(endpoint):
                 raise TypeError(f"{endpoint.__name__} has to be a plain def with one `session`")
-            endpoint = in_transaction(endpoint)
+            endpoint = self.in_transaction(endpoint)
         super().__init__(path, endpoint, **options)
 
+    def in_transaction(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(endpoint)
+        async def call(**values: Any) -> Any:
+            session: Session = values["session"]
+            work = functools.partial(self.work, endpoint, values)
+            return await session.info["database"].run(work, session)
 
-def in_transaction(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(endpoint)
-    async def call(**values: Any) -> Any:
-        session: Session = values["session"]
-        work = functools.partial(endpoint, **values)
-        return await session.info["database"].run(work, session)
+        return call
 
-    return call
+    def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        """What is done in the transaction; a subclass may do more than call the function."""
+        return endpoint(**values)
 
 
 # Migrations -----------------------------------------------------------------------------

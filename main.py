@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import random
+import re
 import secrets
 import sqlite3
 import string
@@ -38,6 +39,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from hashlib import sha256
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
@@ -46,8 +48,9 @@ from typing import Annotated, Any, NoReturn, TypeVar, cast
 import typer
 import uvicorn
 from alembic.runtime.migration import MigrationContext
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.dependencies.utils import get_flat_params
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
@@ -55,12 +58,13 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
 from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, make_url, or_, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -89,6 +93,7 @@ from models import (
     Email,
     Entity,
     Id,
+    IdempotencyKey,
     Item,
     ItemCreate,
     ItemUpdate,
@@ -137,6 +142,7 @@ from models import (
     UserPage,
     UserRead,
     UserUpdate,
+    Versioned,
     now,
 )
 
@@ -204,25 +210,80 @@ def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 SERVICE = {"": "service", "health": "service"}
+HEADERS = {
+    name: {"description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "Location": "Where it is to be found.",
+        "ETag": "The version of the row: what If-Match and If-None-Match name.",
+        "Idempotency-Replayed": "`true`: this was done, and answered, before.",
+        "Link": 'Where the next page is, if there is one: `<URL>; rel="next"` (RFC 8288).',
+        "X-Total-Count": "How many rows there are, where `count=true` asks for it.",
+    }.items()
+}
+CONDITIONS = [
+    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "If-Match": "ETags, or `*`: a 412 where the row has another version by now.",
+        "If-None-Match": "ETags, or `*`: a 304 to GET, else a 412, where the row has one of them.",
+    }.items()
+]
 
 
 class Route(db.TransactionRoute):
-    """A route that refuses unknown query parameters, and documents the errors it can give."""
+    """A route that refuses unknown query parameters, and documents headers and errors.
+
+    Where it answers with one row that counts its changes, it sends the row's ETag.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         section = path.split("/")[1]
         options["tags"] = options.get("tags") or [SERVICE.get(section, section)]
         super().__init__(path, endpoint, **options)
         sessions = {dependency.call for dependency in self.dependant.dependencies}
+        once, writes = once_session in sessions, bool(sessions & {db.write_session, once_session})
+        model, ids = self.response_model, bool(self.dependant.path_params)
+        self.tagged = isinstance(model, type) and issubclass(model, Versioned)
         possible = {
-            404: bool(self.dependant.path_params),
-            409: db.write_session in sessions,
+            404: ids,
+            409: writes,
+            412: ids and (writes or self.tagged),
             413: self.body_field is not None,
             422: True,
-            503: bool(sessions & {db.read_session, db.write_session}),
+            503: writes or db.read_session in sessions,
         }
         errors = [status for status, applies in possible.items() if applies]
-        self.responses = problems(*errors) | self.responses
+        queried = {field.alias for field in get_flat_params(self.dependant)}
+        headers = {
+            "Location": self.status_code == 201,
+            "ETag": self.tagged,
+            "Idempotency-Replayed": once,
+            "Link": "limit" in queried and "skip" in queried,
+            "X-Total-Count": "count" in queried,
+        }
+        sent = {name: HEADERS[name] for name, applies in headers.items() if applies}
+        answer: dict[int | str, dict[str, Any]] = {}
+        if sent:
+            answer[self.status_code or 200] = {"headers": sent}
+        if self.tagged and not writes:
+            answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
+        self.responses = answer | problems(*errors) | self.responses
+        if 412 in errors:
+            self.openapi_extra = {"parameters": CONDITIONS}
+
+    def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        if values["session"].info.get("idempotency_key"):
+            return answer_once(self, endpoint, values)
+        return self.answer(endpoint, values)
+
+    def answer(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        """What the function returns, with its ETag in the headers."""
+        session, answer = values["session"], endpoint(**values)
+        if self.tagged:
+            session.flush()  # which counts the version up, if there was a change
+            if session.info["database"] is db.reader:
+                check_conditions(session, answer)
+            session.info["response"].headers["ETag"] = entity_tag(answer)
+        return answer
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -322,7 +383,7 @@ if settings.cors_origins:
         allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Link", "Location", "Retry-After", "X-Total-Count"],
+        expose_headers=[*HEADERS, "Retry-After"],
     )
 
 # Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
@@ -376,6 +437,8 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=allow)
         return problem(405, f"{request.method} is not allowed here", headers=allow)
+    if error.status_code == 304:
+        return Response(status_code=304, headers=error.headers)
     detail = NO_SUCH_PATH if error.detail == "Not Found" else str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
@@ -454,10 +517,45 @@ def bad_request(detail: str) -> NoReturn:
 
 
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
-    """The row with this id, or "Item not found"; a `Write` session locks it until the end."""
-    lock = session.info["database"] is db.writer
-    row = session.get(model, id, options=options, with_for_update=lock)
+    """The row with this id, or "Item not found".
+
+    A `Write` session locks it until the end, and 412 says that it is not as If-Match has it.
+    """
+    writes = session.info["database"] is db.writer
+    row = session.get(model, id, options=options, with_for_update=writes)
+    if row and writes:
+        check_conditions(session, row)
     return row or not_found(f"{model.__name__} not found")
+
+
+def entity_tag(row: Entity) -> str | None:
+    return f'"{row.version}"' if isinstance(row, Versioned) else None
+
+
+def check_conditions(session: Session, row: Entity) -> None:
+    """Raise 304 or 412 where If-Match or If-None-Match say so (RFC 9110, section 13.2.2)."""
+    request, tag = session.info["request"], entity_tag(row)
+    match, none_match = (request.headers.getlist(name) for name in ("If-Match", "If-None-Match"))
+    if match and not names_tag(match, tag, weak=False):
+        raise HTTPException(412, f"{type(row).__name__} has changed since; read it again")
+    if none_match and names_tag(none_match, tag, weak=True):
+        if request.method == "GET":
+            raise HTTPException(304, headers={"ETag": tag or ""})
+        raise HTTPException(412, f"{type(row).__name__} is what If-None-Match excludes")
+
+
+TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+TAGS = re.compile(rf"[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
+
+
+def names_tag(lines: list[str], tag: str | None, *, weak: bool) -> bool:
+    """Whether a header names the tag: in a list, or by `*` (RFC 9110, sections 8.8.3 and 13.1).
+
+    One that is not formed as it should be names nothing.
+    """
+    value = ", ".join(lines).strip(" \t")
+    tags = re.findall(TAG, value) if TAGS.fullmatch(value) else []
+    return value == "*" or tag in ([t.removeprefix("W/") for t in tags] if weak else tags)
 
 
 # Lock a row against being deleted, while others may refer to it and change it as well.
@@ -501,6 +599,71 @@ def sortable(*names: str) -> Any:
         pattern=f"^-?({'|'.join(names)})$",
         description=f"One of {', '.join(names)}; with a `-` in front: descending.",
     )
+
+
+async def once_session(
+    session: Write,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=200,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Made up by the client. A request that is sent again with the same key"
+            " and body within 24 hours does nothing, and gets the first one's answer.",
+        ),
+    ] = None,
+) -> Session:
+    """A `Write` session; with an Idempotency-Key, what it does is done once."""
+    session.info["idempotency_key"] = key
+    return session
+
+
+Once = Annotated[Session, Depends(once_session)]
+KEY_LIFETIME = timedelta(hours=24)
+
+
+def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, Any]) -> Response:
+    """Do the work and store its answer, all in one transaction; or give the stored answer.
+
+    The key is written first, so that a second request with it waits here for the first one:
+    for its answer or, should it fail, to do the work itself.
+    """
+    session: Session = values["session"]
+    forget_old_keys(session)
+    place = {"key": session.info["idempotency_key"], "route": route.name, "user_id": 0}
+    asked = jsonable_encoder({name: v for name, v in values.items() if name != "session"})
+    fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    stored = session.exec(select(IdempotencyKey).filter_by(**place)).first()
+    if stored and stored.created_at < now() - KEY_LIFETIME:
+        session.delete(stored)
+        session.flush()
+        stored = None
+    if stored and stored.fingerprint != fingerprint:
+        error = invalid(("header", "Idempotency-Key"), "Was used for another request before")
+        raise RequestValidationError([error])
+    if stored:
+        replayed = {**stored.headers, "Idempotency-Replayed": "true"}
+        return Response(stored.body, stored.status, replayed, media_type="application/json")
+    retry_on_conflict(session, "key")
+    stored = IdempotencyKey(**place, fingerprint=fingerprint)
+    session.add(stored)
+    session.flush()
+    answer: Any = TypeAdapter(route.response_model)
+    answer = answer.dump_json(answer.validate_python(route.answer(endpoint, values)))
+    stored.status = route.status_code or 200
+    stored.headers = dict(session.info["response"].headers)
+    stored.body = answer.decode()
+    return Response(stored.body, stored.status, stored.headers, media_type="application/json")
+
+
+def forget_old_keys(session: Session) -> None:
+    """Delete some of the keys that have expired, but none that another is deleting."""
+    id, expired = col(IdempotencyKey.id), IdempotencyKey.created_at < now() - KEY_LIFETIME
+    some = select(id).where(expired).order_by(id).limit(100).with_for_update(skip_locked=True)
+    if ids := session.exec(some).all():
+        session.exec(delete(IdempotencyKey).where(id.in_(ids)))
 
 
 ById = Annotated[str, sortable("id")]
@@ -828,7 +991,7 @@ def deactivate_users(
     idle = (
         update(User)
         .where(col(User.is_active), col(User.updated_at) < since)
-        .values(is_active=False)
+        .values(is_active=False, version=User.version + 1)
     )
     return DeactivatedCount(deactivated_count=session.exec(idle).rowcount)
 
@@ -896,7 +1059,13 @@ def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Ca
 @app.delete("/categories/{category_id}", status_code=204)
 def delete_category(session: Write, category_id: Id) -> None:
     """Delete a category. Its products and the categories below it stay, without it."""
-    session.delete(get_or_404(session, Category, category_id))
+    category = get_or_404(session, Category, category_id)
+    below = update(Category).where(col(Category.parent_id) == category_id)
+    session.exec(below.values(parent_id=None, version=Category.version + 1))
+    inside = update(Product).where(col(Product.category_id) == category_id)
+    kept = {"updated_at": Product.updated_at, "version": Product.version + 1}
+    session.exec(inside.values(category_id=None, **kept))
+    session.delete(category)
 
 
 @app.get("/categories/tree", response_model=list[CategoryTree])
@@ -1112,7 +1281,7 @@ def list_orders(
 
 
 @app.post("/orders/", status_code=201, response_model=OrderRead, responses=problems(400, 404))
-def create_order(session: Write, data: OrderCreate) -> Order:
+def create_order(session: Once, data: OrderCreate) -> Order:
     """Place an order, at the products' prices of this moment. The stock goes down with it.
 
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
@@ -1352,12 +1521,11 @@ def delete_post(session: Write, post_id: Id) -> None:
 
 @app.post("/posts/{post_id}/views")
 def count_view(session: Write, post_id: Id) -> PostViews:
-    """Count a view of the post. It is no change of the post: `updated_at` stays."""
+    """Count a view of the post; `updated_at` stays."""
     post = get_or_404(session, Post, post_id)
-    views = post.view_count + 1
-    viewed = {"view_count": views, "updated_at": post.updated_at}
-    session.exec(update(Post).where(col(Post.id) == post_id).values(viewed))
-    return PostViews(view_count=views)
+    post.view_count += 1
+    flag_modified(post, "updated_at")  # keep it, instead of setting it anew
+    return PostViews(view_count=post.view_count)
 
 
 def set_tags(session: Session, post: Post, ids: list[int]) -> None:
@@ -1403,19 +1571,33 @@ def read_tag(session: Read, tag_id: Id) -> Tag:
 def replace_tag(session: Write, tag_id: Id, data: TagCreate) -> Tag:
     """Replace a tag: fields that are left out get their defaults."""
     tag = get_or_404(session, Tag, tag_id)
-    return tag.sqlmodel_update(data.model_dump() | {"slug": slug_for(session, Tag, data, tag)})
+    tag.sqlmodel_update(data.model_dump() | {"slug": slug_for(session, Tag, data, tag)})
+    return touch_posts(session, tag)
 
 
 @app.patch("/tags/{tag_id}")
 def update_tag(session: Write, tag_id: Id, data: TagUpdate) -> Tag:
     """Change the fields that are sent."""
-    return get_or_404(session, Tag, tag_id).sqlmodel_update(data.model_dump())
+    tag = get_or_404(session, Tag, tag_id).sqlmodel_update(data.model_dump())
+    return touch_posts(session, tag)
 
 
 @app.delete("/tags/{tag_id}", status_code=204)
 def delete_tag(session: Write, tag_id: Id) -> None:
     """Delete a tag. The posts that had it stay."""
-    session.delete(get_or_404(session, Tag, tag_id))
+    tag = get_or_404(session, Tag, tag_id)
+    session.delete(tag)
+    touch_posts(session, tag)
+
+
+def touch_posts(session: Session, tag: Tag) -> Tag:
+    """Count a change of the posts that have the tag, since they show it, if it changes."""
+    if session.is_modified(tag) or tag in session.deleted:
+        having = select(PostTag.post_id).where(PostTag.tag_id == tag.id)
+        kept = {"updated_at": Post.updated_at, "version": Post.version + 1}
+        with session.no_autoflush:  # or the links would be gone
+            session.exec(update(Post).where(col(Post.id).in_(having)).values(kept))
+    return tag
 
 
 # Accounts -------------------------------------------------------------------------------
@@ -1472,7 +1654,7 @@ def list_transfers(
 
 
 @app.post("/transfers/", status_code=201, responses=problems(400, 404))
-def create_transfer(session: Write, data: TransferCreate) -> Transfer:
+def create_transfer(session: Once, data: TransferCreate) -> Transfer:
     """Move money from one account to another. No balance goes below zero."""
     if data.from_account_id == data.to_account_id:
         bad_request("Cannot transfer to the same account")
@@ -1501,7 +1683,7 @@ def list_payments(session: Read, paging: Paged, order_id: Id) -> list[Payment]:
 @app.post(
     "/orders/{order_id}/payments", status_code=201, tags=["payments"], responses=problems(400)
 )
-def create_payment(session: Write, order_id: Id, data: PaymentCreate) -> Payment:
+def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
     """Pay a pending order from an account, which confirms the order."""
     order = get_or_404(session, Order, order_id)
     if order.status != OrderStatus.pending:

@@ -9,7 +9,7 @@ Every section reads the same way:
     ThingRead     only where an answer embeds related rows, or sums rows up
 
 Sections: vocabulary, shared bases, items, users, categories, products, orders,
-notifications, posts, tags, accounts, transfers, payments.
+notifications, posts, tags, accounts, transfers, payments, idempotency keys.
 
 A type says the same to the API and to the database: `Name` is at most 200 characters in
 JSON and in the column. So the limits of a field stand in its type, and what only the
@@ -41,6 +41,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 from sqlalchemy import (
+    JSON,
     BigInteger,
     CheckConstraint,
     Column,
@@ -58,7 +59,7 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
-from sqlalchemy.orm import Mapper, QueryContext
+from sqlalchemy.orm import Mapper, QueryContext, declared_attr
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, Relationship, SQLModel
 
@@ -227,6 +228,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+# More than the 65,535 bytes that a TEXT of MariaDB and MySQL holds.
+LongText: Any = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+
 def choice(values: type[StrEnum]) -> Any:
     """The column of an enum: a plain string, since a native PostgreSQL enum outlives its table."""
     return Enum(values, native_enum=False, length=20)
@@ -267,6 +272,18 @@ class Entity(SQLModel):
         primary_key=True,
         schema_extra={"json_schema_extra": lambda schema: schema.pop("default", None)},
     )
+
+
+class Versioned(Entity):
+    """An entity whose changes the ORM counts: its `version` is the ETag of its answers."""
+
+    version: int = Field(
+        default=1, exclude=True, repr=False, sa_column_kwargs={"server_default": "1"}
+    )
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805
+        return {"version_id_col": cls.__table__.c.version}  # type: ignore[attr-defined]
 
 
 @event.listens_for(Entity, "load", propagate=True)
@@ -350,7 +367,7 @@ class ItemBase(Schema):
     is_available: StrictBool = True
 
 
-class Item(ItemBase, Entity, table=True):
+class Item(ItemBase, Versioned, table=True):
     __table_args__ = (CheckConstraint("price > 0", "price_positive"),)
 
 
@@ -377,7 +394,7 @@ class UserState(UserBase):
     is_superuser: StrictBool = False
 
 
-class User(Timestamps, UserState, Entity, table=True):
+class User(Timestamps, UserState, Versioned, table=True):
     password_hash: str = Field(max_length=255, exclude=True, repr=False)
     # "Ann" and "ann" are one name: the database derives this column, and keeps it unique.
     username_key: str | None = Field(
@@ -443,7 +460,7 @@ class CategoryBase(Schema):
     )
 
 
-class Category(Created, CategoryBase, Entity, table=True):
+class Category(Created, CategoryBase, Versioned, table=True):
     pass
 
 
@@ -481,7 +498,7 @@ class ProductBase(Schema):
     )
 
 
-class Product(Timestamps, ProductBase, Entity, table=True):
+class Product(Timestamps, ProductBase, Versioned, table=True):
     __table_args__ = (
         UniqueConstraint("name", "category_id"),
         CheckConstraint("price > 0", "price_positive"),
@@ -541,7 +558,7 @@ class OrderBase(SQLModel):
     shipping_address: OptionalNote = None
 
 
-class Order(Timestamps, OrderBase, Entity, table=True):
+class Order(Timestamps, OrderBase, Versioned, table=True):
     __table_args__ = (
         CheckConstraint("total_amount > 0", "total_amount_positive"),
         Index(None, "created_at"),
@@ -597,7 +614,7 @@ class OrderCreate(Schema):
         return [OrderLineCreate(product_id=id, quantity=n) for id, n in quantities.items()]
 
 
-class OrderRead(Timestamps, OrderBase, Entity):
+class OrderRead(Timestamps, OrderBase, Versioned):
     items: list[OrderLine] = Field(validation_alias="lines")
 
 
@@ -674,7 +691,7 @@ class PostBase(Schema):
     title: Name
     slug: Slug = Field(unique=True)
     content: Annotated[str, Field(min_length=1, max_length=100_000), NO_NUL] = Field(
-        sa_type=Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+        sa_type=LongText
     )
     status: PostStatus = Field(default=PostStatus.draft, sa_type=choice(PostStatus), index=True)
 
@@ -688,7 +705,7 @@ class PostDates(Timestamps):
     published_at: datetime | None = None
 
 
-class Post(PostDates, PostRow, Entity, table=True):
+class Post(PostDates, PostRow, Versioned, table=True):
     tags: list["Tag"] = Relationship(
         link_model=PostTag,
         sa_relationship_kwargs={"lazy": "raise", "passive_deletes": True, "order_by": "Tag.id"},
@@ -706,7 +723,7 @@ class PostUpdate(Partial, PostBase):
     tag_ids: Annotated[list[Id], Field(max_length=100)]
 
 
-class PostRead(PostDates, PostRow, Entity):
+class PostRead(PostDates, PostRow, Versioned):
     tags: list["Tag"]
 
 
@@ -722,7 +739,7 @@ class TagBase(Schema):
     slug: Slug = Field(unique=True)
 
 
-class Tag(TagBase, Entity, table=True):
+class Tag(TagBase, Versioned, table=True):
     pass
 
 
@@ -794,3 +811,21 @@ class Payment(Created, PaymentBase, Entity, table=True):
 
 class PaymentCreate(Schema):
     account_id: Id
+
+
+# Idempotency keys -----------------------------------------------------------------------
+
+
+class IdempotencyKey(Created, Entity, table=True):
+    """What was answered to a request with an Idempotency-Key, for when it is sent again."""
+
+    __tablename__ = "idempotency_key"
+    __table_args__ = (UniqueConstraint("key", "route", "user_id"), Index(None, "created_at"))
+
+    key: str = Field(max_length=200)
+    route: str = Field(max_length=200)
+    user_id: int = 0  # of the user who is logged in; 0: nobody
+    fingerprint: str = Field(max_length=64)
+    status: int = 0
+    headers: dict[str, str] = Field(default={}, sa_type=JSON)
+    body: str = Field(default="", sa_type=LongText)
