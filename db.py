@@ -13,13 +13,15 @@ import contextvars
 import functools
 import inspect
 import itertools
+import logging
 import os
 import random
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -44,12 +46,15 @@ from sqlalchemy import (
     create_engine,
     event,
     exists,
+    func,
     make_url,
     select,
+    text,
 )
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.pool import QueuePool
@@ -57,6 +62,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 from sqlmodel import Session, SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+logger = logging.getLogger("cornershop")
 
 # Settings -------------------------------------------------------------------------------
 
@@ -315,33 +323,41 @@ def name_the_foreign_key(context: ExceptionContext) -> None:
 
 def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
     """An engine for one of the three databases, with its time-outs set and its clock on UTC."""
+    engine = create_engine(
+        url, poolclass=QueuePool, **engine_options(url, size, overflow, writes=writes)
+    )
+    event.listen(engine, "handle_error", note_statement)
+    prepare_connections(engine, writes=writes)
+    return engine
+
+
+def engine_options(url: str, size: int, overflow: int, *, writes: bool) -> dict[str, Any]:
     dialect = make_url(url).get_backend_name()
     options: dict[str, Any] = {}
     if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
         options = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     elif dialect in ("mysql", "mariadb"):
         options = {"isolation_level": "READ COMMITTED"}  # as on PostgreSQL; fewer locks
-    engine = create_engine(
-        url,
-        poolclass=QueuePool,
-        pool_size=size,
-        max_overflow=overflow,
-        pool_timeout=settings.db_pool_timeout,
-        pool_recycle=settings.db_pool_recycle,
-        echo=settings.database_echo,
-        hide_parameters=not settings.debug,
-        connect_args=driver_options(dialect, writes=writes),
+    return {
+        "pool_size": size,
+        "max_overflow": overflow,
+        "pool_timeout": settings.db_pool_timeout,
+        "pool_recycle": settings.db_pool_recycle,
+        "echo": settings.database_echo,
+        "hide_parameters": not settings.debug,
+        "connect_args": driver_options(dialect, writes=writes),
         **options,
-    )
-    event.listen(engine, "handle_error", note_statement)
-    if dialect == "sqlite":
+    }
+
+
+def prepare_connections(engine: Engine, *, writes: bool) -> None:
+    if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", functools.partial(prepare_sqlite, writes=writes))
         event.listen(engine, "handle_error", name_the_foreign_key)
         if writes:
             event.listen(engine, "begin", begin_immediate)
-    elif dialect != "postgresql" and not writes:
+    elif engine.dialect.name != "postgresql" and not writes:
         event.listen(engine, "connect", forbid_writing)
-    return engine
 
 
 def driver_options(dialect: str, *, writes: bool) -> dict[str, Any]:
@@ -371,7 +387,8 @@ def driver_options(dialect: str, *, writes: bool) -> dict[str, Any]:
 
 def forbid_writing(connection: Any, _: object) -> None:
     """On MariaDB and MySQL, for a Read session; the other two have a setting for it."""
-    connection.query("SET SESSION TRANSACTION READ ONLY")
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
 
 
 def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bool) -> None:
@@ -546,7 +563,7 @@ writer, reader = open_databases()
 
 
 def disconnect() -> None:
-    """Close the connections that are not in use."""
+    """Close the connections that are not in use, but for those of `async_engine`."""
     writer.engine.dispose()
     reader.engine.dispose()
 
@@ -613,6 +630,187 @@ class TransactionRoute(APIRoute):
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
         """What is done in the transaction; a subclass may do more than call the function."""
         return endpoint(**values)
+
+
+# Async ----------------------------------------------------------------------------------
+
+ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "mysql+pymysql": "mysql+aiomysql"}
+ASYNC_DRIVERS |= {"sqlite+pysqlite": "sqlite+aiosqlite", "mariadb+pymysql": "mariadb+aiomysql"}
+
+
+@functools.cache
+def async_engine() -> AsyncEngine:
+    """An engine for `async def`, which can only read; made when it is first needed."""
+    url = make_url(settings.database_url)
+    url = url.set(drivername=ASYNC_DRIVERS.get(url.drivername, url.drivername))
+    options = engine_options(
+        settings.database_url, settings.db_pool_size, settings.db_max_overflow, writes=False
+    )
+    for name in ("read_timeout", "write_timeout"):  # which aiomysql does not have
+        options["connect_args"].pop(name, None)
+    engine = create_async_engine(url, **options)
+    prepare_connections(engine.sync_engine, writes=False)
+    return engine
+
+
+async def async_session() -> AsyncIterator[AsyncSession]:
+    """A session for an `async def` route: it can only read, each statement for itself.
+
+    Raises BusyError when the database cannot be had, or does not answer in time.
+    """
+    try:
+        async with (
+            asyncio.timeout(settings.db_pool_timeout + 4),
+            AsyncSession(async_engine(), expire_on_commit=False) as session,
+        ):
+            yield session
+    except TimeoutError:
+        raise BusyError(SILENT) from None
+    except (DBAPIError, PoolTimeoutError) as error:
+        if kind_of(error) == "read-only":
+            raise RuntimeError("A route that writes has to be a plain def with `Write`") from error
+        raise explain(error) or error from error
+
+
+AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
+async_reading = contextlib.asynccontextmanager(async_session)
+
+
+class Feed:
+    """The rows of a table as they are committed, in the order of their ids, to many listeners.
+
+    One task reads for all of them, several times a second as long as there is a listener. So
+    a listener holds no connection and no thread, and costs nothing while nothing happens.
+
+    Ids are given when rows are inserted, so a row may be committed after one with a higher
+    id. Were that one sent at once, a client that resumes after it would miss the other. So
+    what comes after a gap is held back, until no transaction is left that could fill the gap.
+    """
+
+    EVERY = 0.25  # seconds between two looks
+    LEAST = 1.0  # seconds that a gap is given: an id may be given, and its row not yet begun
+    MOST = 60.0  # seconds that a transaction may take to fill one
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.id = model, model.__table__.c.id
+        self.lock, self.changed = asyncio.Lock(), asyncio.Event()
+        self.listeners, self.closed = 0, False
+        self.task: asyncio.Task[None] | None = None
+        self.settled: int | None = None  # no row up to this id is to come any more
+        self.recent: deque[Any] = deque(maxlen=1000)  # the last settled rows
+        self.first = 0  # the id after which `recent` has all of them
+        self.held: list[Any] = []  # rows after a gap
+        self.gap: tuple[int, float, int] | None = None  # the last id held, since when, a mark
+
+    async def join(self, after: int | None) -> AsyncGenerator[Any]:
+        """The rows after this id, or from now on, without an end.
+
+        Raises BusyError when the database cannot be had now; later that only means a pause.
+        """
+        await self.look()
+        known = set() if after is not None else {row.id for row in self.held}
+        return self.rows(cast(int, self.settled) if after is None else after, known)
+
+    async def rows(self, after: int, known: set[int]) -> AsyncGenerator[Any]:
+        self.listeners += 1
+        try:
+            while not self.closed:
+                if self.task is None or self.task.done():
+                    self.task = asyncio.create_task(self.keep_looking())
+                if self.settled is None or self.settled <= after:
+                    await self.changed.wait()
+                    continue
+                try:
+                    rows, after = await self.settled_after(after)
+                except BusyError:
+                    await asyncio.sleep(1)
+                    continue
+                for row in rows:
+                    if row.id not in known:
+                        yield row
+        finally:
+            self.listeners -= 1
+
+    def close(self) -> None:
+        """End every listener's rows."""
+        self.closed = True
+        self.changed.set()
+
+    async def keep_looking(self) -> None:
+        while self.listeners and not self.closed:
+            try:
+                await self.look()
+                await asyncio.sleep(self.EVERY)
+            except BusyError as error:
+                logger.warning("no news of %s: %s", self.model.__name__, error.__cause__ or error)
+                await asyncio.sleep(1)
+        self.settled, self.gap = None, None
+
+    async def settled_after(self, after: int) -> tuple[list[Any], int]:
+        """The next settled rows after an id, and the id up to which these are all."""
+        upto = cast(int, self.settled)
+        if self.first <= after:
+            return [row for row in self.recent if row.id > after], upto
+        query = select(self.model).where(self.id > after, self.id <= upto)
+        async with async_reading() as session, self.lock:
+            rows = list(await session.scalars(query.order_by(self.id).limit(500)))
+        return rows, rows[-1].id if len(rows) == 500 else upto
+
+    async def look(self) -> None:
+        """Read what is new, and settle what can be settled."""
+        async with async_reading() as session, self.lock:
+            if self.settled is None:
+                newest = await session.scalar(select(func.max(self.id))) or 0
+                self.settled = self.first = max(0, newest - 100)
+                self.recent.clear()
+            closed = await self.closed_gaps(session)
+            query = select(self.model).where(self.id > self.settled).order_by(self.id).limit(500)
+            self.held = list(await session.scalars(query))
+            while self.held and self.held[0].id <= max(closed, self.settled + 1):
+                row = self.held.pop(0)
+                if len(self.recent) == self.recent.maxlen:
+                    self.first = self.recent[0].id
+                self.recent.append(row)
+                self.settled = row.id
+            if self.gap and self.gap[0] <= self.settled:
+                self.gap = None
+            if self.held and not self.gap:
+                self.gap = (self.held[-1].id, time.monotonic(), await self.mark(session))
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def mark(self, session: AsyncSession) -> int:
+        """On PostgreSQL, the first transaction id that was not yet given."""
+        if session.get_bind().dialect.name != "postgresql":
+            return 0
+        xmax = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        return int(await session.scalar(xmax) or 0)
+
+    async def closed_gaps(self, session: AsyncSession) -> int:
+        """The id up to which a missing row will never come."""
+        dialect = session.get_bind().dialect.name
+        if dialect == "sqlite":  # ids are given under the lock that is held until the commit
+            return sys.maxsize
+        if not self.gap:
+            return 0
+        last, since, mark = self.gap
+        waited = time.monotonic() - since
+        if waited < self.LEAST:
+            return 0
+        if waited > self.MOST:
+            return last
+        if dialect == "postgresql":  # have all ended that were running when the gap was seen?
+            xmin = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            return last if int(await session.scalar(xmin) or 0) >= mark else 0
+        # An inserted row is locked until its transaction ends, visible or not.
+        inside = select(self.id).where(self.id > self.settled, self.id <= last)
+        try:
+            await session.execute(inside.with_for_update(read=True, nowait=True))
+        except DBAPIError as error:
+            if kind_of(error) != "busy":
+                raise
+            return 0
+        return last
 
 
 # Migrations -----------------------------------------------------------------------------

@@ -18,16 +18,18 @@ is for itself (see db.py, which also has the settings).
 import asyncio
 import functools
 import json
-import logging
 import os
 import random
 import re
 import secrets
+import signal
 import sqlite3
 import string
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Callable,
     Coroutine,
@@ -43,6 +45,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
@@ -54,6 +57,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
@@ -72,7 +76,7 @@ from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import db
-from db import Read, Write, retry_on_conflict, settings
+from db import Read, Write, logger, retry_on_conflict, settings
 from models import (
     MAX_INT,
     MAX_MONEY,
@@ -146,8 +150,6 @@ from models import (
     now,
 )
 
-logger = logging.getLogger("cornershop")
-
 # App ------------------------------------------------------------------------------------
 
 
@@ -156,8 +158,27 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Migrate before the first request, and let go of the database after the last."""
     if settings.migrate_on_start:
         await asyncio.to_thread(db.migrate)
+    end_streams_on_signals()
     yield
     await asyncio.to_thread(db.disconnect)
+    await db.async_engine().dispose()
+
+
+def end_streams_on_signals() -> None:
+    """End the event streams when the process is told to stop: a server waits for open answers."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, functools.partial(end_streams, loop, signal.getsignal(number)))
+
+
+def end_streams(
+    loop: asyncio.AbstractEventLoop, server: Any, number: int, frame: FrameType | None
+) -> None:
+    loop.call_soon_threadsafe(new_notifications.close)
+    if callable(server):
+        server(number, frame)
 
 
 def telemetry() -> TelemetryConfig:
@@ -347,8 +368,12 @@ class Front:
 
 
 def without_body(send: Send) -> Send:
+    """Send the head of an answer and nothing more, so that an endless one ends here."""
+
     async def send_head(message: Message) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body"})
 
     return send_head
 
@@ -1422,6 +1447,17 @@ def undo_order(session: Session, order: Order) -> None:
 # Notifications --------------------------------------------------------------------------
 
 
+EVENT = {
+    "properties": {
+        "event": {"const": "notification"},
+        "data": {
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Notification"},
+        },
+    }
+}
+
+
 @app.get("/notifications/")
 def list_notifications(
     session: Read,
@@ -1437,6 +1473,35 @@ def list_notifications(
     if order_id is not None:
         query = query.where(Notification.order_id == order_id)
     return page(session, query, paging, sort)
+
+
+new_notifications = db.Feed(Notification)
+LastEventId = Annotated[
+    Count | None,
+    Header(alias="Last-Event-ID", description="The last one seen: those after it come first."),
+]
+
+
+async def join_notifications(last_event_id: LastEventId = None) -> AsyncGenerator[Notification]:
+    return await new_notifications.join(last_event_id)
+
+
+@app.get(
+    "/notifications/events",
+    response_class=EventSourceResponse,
+    responses=problems(503) | {200: {"content": {"text/event-stream": {"itemSchema": EVENT}}}},
+)
+async def stream_notifications(
+    notifications: Annotated[AsyncGenerator[Notification], Depends(join_notifications)],
+) -> AsyncIterator[ServerSentEvent]:
+    """Notifications as they are written: an endless stream of Server-Sent Events.
+
+    Each comes once, in the order of ids. A client that connects again sends Last-Event-ID, as
+    browsers do by themselves, and misses none. A comment every 15 seconds shows that the stream
+    is alive.
+    """
+    async for notification in notifications:
+        yield ServerSentEvent(event="notification", id=str(notification.id), data=notification)
 
 
 def notify(session: Session, order: Order, message: str) -> None:
