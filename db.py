@@ -48,7 +48,6 @@ from sqlalchemy import (
     exists,
     func,
     make_url,
-    select,
     text,
 )
 from sqlalchemy.engine import ExceptionContext
@@ -61,7 +60,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session, SQLModel, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 logger = logging.getLogger("cornershop")
@@ -165,7 +164,7 @@ CODES: dict[str, set[Any]] = {
     "busy": {  # time-outs, no connection to be had, read-only for now
         "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED", "SQLITE_CANTOPEN",
         "SQLITE_FULL", "SQLITE_IOERR",
-        "55P03", "57014", "57P03", "53300", 1040, 1044, 1045, 1049, 1205, 1290, 1969, 3024,
+        "55P03", "57014", "57P03", "53300", 1040, 1044, 1045, 1049, 1205, 1290, 1969, 3024, 3572,
     },
     "read-only": {"SQLITE_READONLY", "25006", 1792},  # a standby, or a write in a Read session
 }  # fmt: skip
@@ -386,9 +385,9 @@ def driver_options(dialect: str, *, writes: bool) -> dict[str, Any]:
 
 
 def forbid_writing(connection: Any, _: object) -> None:
-    """On MariaDB and MySQL, for a Read session; the other two have a setting for it."""
+    """On MariaDB and MySQL, for reading; the other two have a setting for it."""
     with contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")
 
 
 def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bool) -> None:
@@ -450,12 +449,14 @@ class Database:
         """Do the work in a thread, as one transaction of the session.
 
         Raises BusyError after DB_POOL_TIMEOUT seconds in the queue, and in any case 4 seconds
-        after that: whatever the database does, a client gets an answer.
+        after that, or after the last `allow_more_time`: whatever the database does, a client
+        gets an answer.
         """
         latest = time.monotonic() + settings.db_pool_timeout
         job = functools.partial(contextvars.copy_context().run, transact, work, session, latest)
         try:
-            async with asyncio.timeout(settings.db_pool_timeout + 4):
+            async with asyncio.timeout(settings.db_pool_timeout + 4) as clock:
+                session.info["clock"] = clock, asyncio.get_running_loop()
                 return await asyncio.get_running_loop().run_in_executor(self.threads, job)
         except (TimeoutError, asyncio.CancelledError) as error:
             session.info["abandoned"] = True
@@ -542,6 +543,29 @@ def attempt_once(work: Callable[[], Any], session: Session) -> Any:
             return result
         finally:
             session.info.pop("connection", None)  # before another session gets it
+
+
+def expect_many_rows(session: Session) -> None:
+    """Have every statement of the transaction planned for the rows that are there by then.
+
+    PostgreSQL (its manual, "PREPARE") would keep a plan that it made while a table was small,
+    and read all of it each time.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+def allow_more_time(session: Session) -> None:
+    """Start the time of the request anew, in work on many rows that has got further."""
+    if "abandoned" in session.info:
+        raise BusyError(SILENT)
+    clock, loop = session.info["clock"]
+
+    def restart() -> None:
+        with contextlib.suppress(RuntimeError):  # it has just run out
+            clock.reschedule(loop.time() + settings.db_pool_timeout + 4)
+
+    loop.call_soon_threadsafe(restart)
 
 
 def retry_on_conflict(session: Session, field: str) -> None:
@@ -658,18 +682,28 @@ async def async_session() -> AsyncIterator[AsyncSession]:
 
     Raises BusyError when the database cannot be had, or does not answer in time.
     """
+    limit, session = settings.db_pool_timeout + 4, AsyncSession(async_engine())
+    timer = asyncio.get_running_loop().call_later(limit, hang_up_async, session)
     try:
-        async with (
-            asyncio.timeout(settings.db_pool_timeout + 4),
-            AsyncSession(async_engine(), expire_on_commit=False) as session,
-        ):
+        async with asyncio.timeout(limit + 0.5) as clock, session:
             yield session
     except TimeoutError:
-        raise BusyError(SILENT) from None
+        if clock.expired():
+            raise BusyError(SILENT) from None
+        raise
     except (DBAPIError, PoolTimeoutError) as error:
         if kind_of(error) == "read-only":
             raise RuntimeError("A route that writes has to be a plain def with `Write`") from error
         raise explain(error) or error from error
+    finally:
+        timer.cancel()
+
+
+def hang_up_async(session: AsyncSession) -> None:
+    """End what psycopg waits for: to be cancelled, it would wait for the same silent server."""
+    connection = getattr(session.sync_session.info.get("connection"), "driver_connection", None)
+    if isinstance(connection, psycopg.AsyncConnection):
+        hang_up(connection)
 
 
 AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
@@ -688,42 +722,49 @@ class Feed:
     """
 
     EVERY = 0.25  # seconds between two looks
-    LEAST = 1.0  # seconds that a gap is given: an id may be given, and its row not yet begun
-    MOST = 60.0  # seconds that a transaction may take to fill one
+    LEAST = 1.0  # seconds that MariaDB and MySQL may take from giving an id to locking its row
+    MOST = 60.0  # seconds that a transaction may take to fill a gap
+    BACK = 10_000  # ids before the newest that may be missing when the first listener comes
+    STEP = 500  # rows at a time
 
     def __init__(self, model: Any) -> None:
         self.model, self.id = model, model.__table__.c.id
         self.lock, self.changed = asyncio.Lock(), asyncio.Event()
         self.listeners, self.closed = 0, False
         self.task: asyncio.Task[None] | None = None
-        self.settled: int | None = None  # no row up to this id is to come any more
+        self.settled = 0  # no row up to this id is to come any more
         self.recent: deque[Any] = deque(maxlen=1000)  # the last settled rows
         self.first = 0  # the id after which `recent` has all of them
-        self.held: list[Any] = []  # rows after a gap
-        self.gap: tuple[int, float, int] | None = None  # the last id held, since when, a mark
+        self.gap: tuple[int, float, set[str]] | None = None  # up to where, since when, by whom
 
     async def join(self, after: int | None) -> AsyncGenerator[Any]:
         """The rows after this id, or from now on, without an end.
 
         Raises BusyError when the database cannot be had now; later that only means a pause.
         """
-        await self.look()
-        known = set() if after is not None else {row.id for row in self.held}
-        return self.rows(cast(int, self.settled) if after is None else after, known)
+        async with async_reading() as session, self.lock:
+            if not self.listeners:
+                await self.start(session)
+            await self.look(session)
+            if after is not None:
+                return self.rows(after, set())
+            committed = await session.exec(select(self.id).where(self.id > self.settled))
+            return self.rows(self.settled, set(committed))
 
     async def rows(self, after: int, known: set[int]) -> AsyncGenerator[Any]:
+        """The rows after this id, but for those that are known."""
         self.listeners += 1
         try:
             while not self.closed:
                 if self.task is None or self.task.done():
                     self.task = asyncio.create_task(self.keep_looking())
-                if self.settled is None or self.settled <= after:
+                if self.settled <= after:
                     await self.changed.wait()
                     continue
                 try:
                     rows, after = await self.settled_after(after)
-                except BusyError:
-                    await asyncio.sleep(1)
+                except Exception as error:
+                    await self.pause(error)
                     continue
                 for row in rows:
                     if row.id not in known:
@@ -736,55 +777,84 @@ class Feed:
         self.closed = True
         self.changed.set()
 
+    async def pause(self, error: Exception) -> None:
+        name, cause = self.model.__name__, error.__cause__ or error
+        logger.warning("no news of %s for now: %s", name, cause)
+        await asyncio.sleep(1)
+
     async def keep_looking(self) -> None:
         while self.listeners and not self.closed:
             try:
-                await self.look()
-                await asyncio.sleep(self.EVERY)
-            except BusyError as error:
-                logger.warning("no news of %s: %s", self.model.__name__, error.__cause__ or error)
-                await asyncio.sleep(1)
-        self.settled, self.gap = None, None
+                async with async_reading() as session, self.lock:
+                    await self.look(session)
+            except Exception as error:  # whatever it is, the listeners wait for what comes next
+                await self.pause(error)
+            await asyncio.sleep(self.EVERY)
 
     async def settled_after(self, after: int) -> tuple[list[Any], int]:
         """The next settled rows after an id, and the id up to which these are all."""
-        upto = cast(int, self.settled)
+        upto = self.settled
         if self.first <= after:
             return [row for row in self.recent if row.id > after], upto
         query = select(self.model).where(self.id > after, self.id <= upto)
         async with async_reading() as session, self.lock:
-            rows = list(await session.scalars(query.order_by(self.id).limit(500)))
-        return rows, rows[-1].id if len(rows) == 500 else upto
+            rows = list(await session.exec(query.order_by(self.id).limit(self.STEP)))
+        return rows, rows[-1].id if len(rows) == self.STEP else upto
 
-    async def look(self) -> None:
+    async def start(self, session: AsyncSession) -> None:
+        """Begin after the newest row or, where ids before it are missing, with that gap."""
+        newest = (await session.exec(select(func.max(self.id)))).first() or 0
+        begin = max(0, newest - self.BACK)
+        between = select(func.count()).where(self.id > begin, self.id <= newest)
+        missing = (await session.exec(between)).one() < newest - begin
+        self.settled = self.first = begin if missing else newest
+        self.gap = (newest, time.monotonic(), await self.writers(session)) if missing else None
+        self.recent.clear()
+
+    async def look(self, session: AsyncSession) -> None:
         """Read what is new, and settle what can be settled."""
-        async with async_reading() as session, self.lock:
-            if self.settled is None:
-                newest = await session.scalar(select(func.max(self.id))) or 0
-                self.settled = self.first = max(0, newest - 100)
-                self.recent.clear()
-            closed = await self.closed_gaps(session)
-            query = select(self.model).where(self.id > self.settled).order_by(self.id).limit(500)
-            self.held = list(await session.scalars(query))
-            while self.held and self.held[0].id <= max(closed, self.settled + 1):
-                row = self.held.pop(0)
-                if len(self.recent) == self.recent.maxlen:
-                    self.first = self.recent[0].id
-                self.recent.append(row)
-                self.settled = row.id
-            if self.gap and self.gap[0] <= self.settled:
-                self.gap = None
-            if self.held and not self.gap:
-                self.gap = (self.held[-1].id, time.monotonic(), await self.mark(session))
-        self.changed.set()
-        self.changed = asyncio.Event()
+        before, closed = self.settled, await self.closed_gaps(session)
+        if self.gap and closed - self.settled > self.STEP:  # listeners read these by themselves
+            self.settled = self.first = closed
+            self.recent.clear()
+        query = select(self.model).order_by(self.id).limit(self.STEP)
+        while True:
+            rows = list(await session.exec(query.where(self.id > self.settled)))
+            held = self.settle(rows, closed)
+            if held or len(rows) < self.STEP:
+                break
+        if self.gap and closed >= self.gap[0]:
+            self.settled, self.gap = max(self.settled, self.gap[0]), None
+        if held and not self.gap:
+            self.gap = (held[-1].id, time.monotonic(), await self.writers(session))
+        if self.settled > before:
+            self.changed.set()
+            self.changed = asyncio.Event()
 
-    async def mark(self, session: AsyncSession) -> int:
-        """On PostgreSQL, the first transaction id that was not yet given."""
+    def settle(self, rows: list[Any], closed: int) -> list[Any]:
+        """Settle the rows up to the first gap that is not closed; what is left is held back."""
+        for n, row in enumerate(rows):
+            if row.id > max(closed, self.settled + 1):
+                return rows[n:]
+            if len(self.recent) == self.recent.maxlen:
+                self.first = self.recent[0].id
+            self.recent.append(row)
+            self.settled = row.id
+        return []
+
+    async def writers(self, session: AsyncSession) -> set[str]:
+        """On PostgreSQL, the transactions that have written to the table, or are about to."""
         if session.get_bind().dialect.name != "postgresql":
-            return 0
-        xmax = text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-        return int(await session.scalar(xmax) or 0)
+            return set()
+        query = text(
+            "SELECT virtualtransaction FROM pg_locks WHERE mode = 'RowExclusiveLock' AND relation"
+            " = to_regclass(:name) AND database = (SELECT oid FROM pg_database WHERE datname ="
+            " current_database())"
+        )
+        found = await (await session.connection()).execute(
+            query, {"name": f'"{self.id.table.name}"'}
+        )
+        return set(found.scalars())
 
     async def closed_gaps(self, session: AsyncSession) -> int:
         """The id up to which a missing row will never come."""
@@ -793,24 +863,21 @@ class Feed:
             return sys.maxsize
         if not self.gap:
             return 0
-        last, since, mark = self.gap
+        last, since, writers = self.gap
         waited = time.monotonic() - since
-        if waited < self.LEAST:
-            return 0
         if waited > self.MOST:
             return last
-        if dialect == "postgresql":  # have all ended that were running when the gap was seen?
-            xmin = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-            return last if int(await session.scalar(xmin) or 0) >= mark else 0
+        if dialect == "postgresql":  # have all ended that were writing when the gap was seen?
+            return 0 if writers & await self.writers(session) else last
         # An inserted row is locked until its transaction ends, visible or not.
         inside = select(self.id).where(self.id > self.settled, self.id <= last)
         try:
-            await session.execute(inside.with_for_update(read=True, nowait=True))
+            await session.exec(inside.with_for_update(read=True, nowait=True))
         except DBAPIError as error:
             if kind_of(error) != "busy":
                 raise
             return 0
-        return last
+        return last if waited > self.LEAST else 0
 
 
 # Migrations -----------------------------------------------------------------------------

@@ -16,7 +16,10 @@ is for itself (see db.py, which also has the settings).
 """
 
 import asyncio
+import csv
+import email.message
 import functools
+import io
 import json
 import os
 import random
@@ -32,21 +35,24 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Collection,
     Coroutine,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
-from typing import Annotated, Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar, cast
 
 import typer
 import uvicorn
@@ -57,15 +63,27 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from pydantic import BaseModel, TypeAdapter
+from pydantic import MISSING, BaseModel, TypeAdapter, ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
-from sqlalchemy import ColumnElement, delete, exists, func, insert, literal, make_url, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    make_url,
+    or_,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import joinedload, selectinload
 from sqlalchemy.orm.attributes import flag_modified
@@ -98,6 +116,7 @@ from models import (
     Entity,
     Id,
     IdempotencyKey,
+    ImportCounts,
     Item,
     ItemCreate,
     ItemUpdate,
@@ -124,7 +143,10 @@ from models import (
     PostUpdate,
     PostViews,
     Product,
+    ProductBase,
     ProductCreate,
+    ProductFields,
+    ProductLine,
     ProductPage,
     ProductRead,
     ProductUpdate,
@@ -204,16 +226,23 @@ class ExactRequest(Request):
 
     async def json(self) -> Any:
         try:
-            return json.loads(
-                (await self.body()).decode("utf-8"),
-                parse_float=exact_number,
-                parse_constant=exact_number,
-                object_pairs_hook=small_object,
-            )
-        except json.JSONDecodeError:
-            raise
-        except (ValueError, ArithmeticError, RecursionError):  # not UTF-8, too large, too deep
-            raise json.JSONDecodeError("Out of bounds", "", 0) from None
+            return exact_json((await self.body()).decode("utf-8"))
+        except UnicodeDecodeError:
+            raise json.JSONDecodeError("Not UTF-8", "", 0) from None
+
+
+def exact_json(text: str) -> Any:
+    try:
+        return json.loads(
+            text,
+            parse_float=exact_number,
+            parse_constant=exact_number,
+            object_pairs_hook=small_object,
+        )
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, ArithmeticError, RecursionError):  # too large, too deep
+        raise json.JSONDecodeError("Out of bounds", "", 0) from None
 
 
 def exact_number(text: str) -> Decimal:
@@ -289,7 +318,7 @@ class Route(db.TransactionRoute):
             answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
         self.responses = answer | problems(*errors) | self.responses
         if 412 in errors:
-            self.openapi_extra = {"parameters": CONDITIONS}
+            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": CONDITIONS}
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
         if values["session"].info.get("idempotency_key"):
@@ -313,7 +342,7 @@ class Route(db.TransactionRoute):
         known -= {field.alias for field in elsewhere}
 
         async def refuse_unknown(request: Request) -> Response:
-            if self.param_convertors and path_of(request) in fixed_paths():
+            if self.param_convertors and path_of(request.scope) in fixed_paths():
                 raise HTTPException(405)  # PUT /users/page is not about a user called "page"
             if unknown := sorted(set(request.query_params) - known):
                 raise RequestValidationError(
@@ -324,10 +353,10 @@ class Route(db.TransactionRoute):
         return refuse_unknown
 
 
-def path_of(request: Request) -> str:
+def path_of(scope: Scope) -> str:
     """The path without a prefix such as /api/v1."""
-    path: str = request.scope["path"]
-    return path.removeprefix(request.scope.get("root_path", ""))
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 @functools.cache
@@ -361,10 +390,10 @@ class Front:
             scope, send = {**scope, "method": "GET"}, without_body(send)
         if "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
             await problem(404, NO_SUCH_PATH)(scope, receive, send)
-        elif declared_size(scope) > settings.max_body_size:
-            await problem(413, TOO_LARGE)(scope, receive, send)
+        elif declared_size(scope) > (limit := body_limit(scope)):
+            await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
         else:
-            await self.app(scope, limited(receive), send)
+            await self.app(scope, limited(receive, limit), send)
 
 
 def without_body(send: Send) -> Send:
@@ -384,7 +413,13 @@ def declared_size(scope: Scope) -> int:
     return int(size) if size.isdigit() and len(size) < 20 else 0
 
 
-def limited(receive: Receive) -> Receive:
+def body_limit(scope: Scope) -> int:
+    """In bytes: MAX_BODY_SIZE, but at least 64 MiB for a file to be imported."""
+    limit = settings.max_body_size
+    return max(limit, 64 * 1024 * 1024) if path_of(scope) == "/products/import" else limit
+
+
+def limited(receive: Receive, limit: int) -> Receive:
     """Stop reading a body when it is over the limit, for one that did not say so before."""
     size = 0
 
@@ -392,15 +427,15 @@ def limited(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > settings.max_body_size:
-            raise HTTPException(413, TOO_LARGE)
+        if size > limit:
+            raise HTTPException(413, TOO_LARGE.format(limit))
         return message
 
     return receive_limited
 
 
 NO_SUCH_PATH = "There is nothing at this path"
-TOO_LARGE = f"The body is over {settings.max_body_size} bytes"
+TOO_LARGE = "The body is over {} bytes"
 app.add_middleware(Front)
 if settings.cors_origins:
     app.add_middleware(
@@ -435,23 +470,24 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
 
 @app.exception_handler(RequestValidationError)
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    errors: list[dict[str, Any]] = []
+    found: dict[Any, dict[str, Any]] = {}
     is_json = "json" in request.headers.get("Content-Type", "")
-    for e in error.errors()[:200]:  # some of which may be told twice, see hash_password
-        entry = invalid(e["loc"], e["msg"], e["type"])
+    for e in error.errors()[:1000]:  # some of which may be told twice, see hash_password
+        msg = e["msg"]
         if e["loc"] == ("body",) and not is_json:
-            entry = invalid(e["loc"], "The Content-Type has to be application/json", e["type"])
-        if entry not in errors:
-            errors.append(entry)
+            msg = "The Content-Type has to be application/json"
+        found[(*e["loc"], msg)] = invalid(e["loc"], msg, e["type"])
+    errors = list(found.values())
     told = [f"{place_of(e)}: {e['msg']}" for e in errors[:3]]
     return problem(422, "; ".join(told if len(errors) <= 3 else [*told, "..."]), errors)
 
 
 def place_of(error: dict[str, Any]) -> str:
     """Where in the request, "items.0.quantity"; "body" for one that is not JSON at all."""
-    if error["type"] == "json_invalid":
-        return "body"
-    return ".".join(map(str, error["loc"][1:])) or "body"
+    place = ".".join(map(str, error["loc"][1:]))
+    if error["loc"][0] == "line":
+        return f"line {place}"
+    return "body" if error["type"] == "json_invalid" else place or "body"
 
 
 @app.exception_handler(StarletteHTTPException)
@@ -469,7 +505,7 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
 
 
 def allowed_methods(request: Request) -> list[str]:
-    path = path_of(request)
+    path = path_of(request.scope)
     routes = [r for r in app.routes if isinstance(r, BaseRoute) and r.path_regex.match(path)]
     methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()} or {"GET"}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
@@ -544,11 +580,12 @@ def bad_request(detail: str) -> NoReturn:
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     """The row with this id, or "Item not found".
 
-    A `Write` session locks it until the end, and 412 says that it is not as If-Match has it.
+    A `Write` session locks it until the end. The first one in a request is the one that
+    If-Match is about: 412, if it has changed.
     """
     writes = session.info["database"] is db.writer
     row = session.get(model, id, options=options, with_for_update=writes)
-    if row and writes:
+    if row and writes and session.info.setdefault("subject", (model, id)) == (model, id):
         check_conditions(session, row)
     return row or not_found(f"{model.__name__} not found")
 
@@ -662,8 +699,7 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
     fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     stored = session.exec(select(IdempotencyKey).filter_by(**place)).first()
     if stored and stored.created_at < now() - KEY_LIFETIME:
-        session.delete(stored)
-        session.flush()
+        session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.id) == stored.id))
         stored = None
     if stored and stored.fingerprint != fingerprint:
         error = invalid(("header", "Idempotency-Key"), "Was used for another request before")
@@ -675,12 +711,12 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
     stored = IdempotencyKey(**place, fingerprint=fingerprint)
     session.add(stored)
     session.flush()
-    answer: Any = TypeAdapter(route.response_model)
-    answer = answer.dump_json(answer.validate_python(route.answer(endpoint, values)))
+    answer, schema = route.answer(endpoint, values), TypeAdapter[Any](route.response_model)
+    body = schema.dump_json(schema.validate_python(answer))
     stored.status = route.status_code or 200
     stored.headers = dict(session.info["response"].headers)
-    stored.body = answer.decode()
-    return Response(stored.body, stored.status, stored.headers, media_type="application/json")
+    stored.body = body.decode()
+    return Response(body, stored.status, stored.headers, media_type="application/json")
 
 
 def forget_old_keys(session: Session) -> None:
@@ -763,15 +799,27 @@ def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> 
     name = getattr(data, label)
     if data.slug or (row and getattr(row, label) == name):
         return str(data.slug or row.slug)
+    return free_slug(session, model, name, {row.slug} if row else set(), set())
+
+
+def free_slug(
+    session: Session, model: type[Any], name: str, own: set[str], others: set[str]
+) -> str:
+    """A slug made from the name, that is in no row but the own, and not among the others."""
     retry_on_conflict(session, "slug")
-    base = slugify(name, max_length=180) or model.__name__.lower()
+    base = base_slug(name) or model.__name__.lower()
     candidates = [base, *(f"{base}-{n}" for n in range(2, 10))]
-    taken = set(session.exec(select(model.slug).where(model.slug.in_(candidates))))
-    if len(taken) == len(candidates):  # a rare name: now look at all of them
-        taken = set(session.exec(select(model.slug).where(model.slug.startswith(f"{base}-"))))
+    taken = set(session.exec(select(model.slug).where(model.slug.in_(candidates)))) | others
+    if taken.issuperset(candidates):  # a rare name: now look at all of them
+        like = select(model.slug).where(model.slug.startswith(f"{base}-"))
+        taken = set(session.exec(like)) | others
         candidates = [f"{base}-{n}" for n in range(10, len(taken) + 11)]
-    own = {row.slug} if row else set()
     return next(slug for slug in candidates if slug not in taken - own)
+
+
+@functools.lru_cache(1000)
+def base_slug(name: str) -> str:
+    return slugify(name, max_length=180)
 
 
 # Service --------------------------------------------------------------------------------
@@ -1276,6 +1324,335 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
     return product
 
 
+# Products as a file: export and import
+
+COLUMNS = ["id", *ProductFields.model_fields, "category", "created_at", "updated_at"]
+Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
+
+
+@app.get(
+    "/products/export",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}, "application/jsonl": {}}}},
+)
+def export_products(session: Read, format: Literal["csv", "jsonl"] = "csv") -> StreamingResponse:
+    """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
+
+    In place of the category's id it has its slug. In CSV an apostrophe stands before text that
+    a spreadsheet would take for a formula, and alone for text of no length; the import takes
+    it away.
+    """
+    batch = export_batch(session, format, 0)
+    headers = {"Content-Disposition": f'attachment; filename="products.{format}"'}
+    media_type = "text/csv" if format == "csv" else "application/jsonl"
+    return StreamingResponse(export_lines(session, format, batch), 200, headers, media_type)
+
+
+async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIterator[str]:
+    """Batch after batch, each read in a thread: a slow client holds no connection."""
+    if format == "csv":
+        yield "\ufeff" + ",".join(COLUMNS) + "\r\n"  # marked as UTF-8, for Excel
+    while batch[1] is not None:
+        yield batch[0]
+        work = functools.partial(export_batch, session, format, batch[1])
+        batch = await session.info["database"].run(work, session)
+
+
+def export_batch(session: Session, format: str, after: int) -> Batch:
+    fields = [Category.slug if name == "category" else getattr(Product, name) for name in COLUMNS]
+    query = cast(Any, select)(*fields).select_from(Product).outerjoin(Category)
+    query = query.where(Product.id > after).order_by(Product.id).limit(1000)
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in session.exec(query)]
+    text = io.StringIO()
+    if format == "csv":
+        csv.writer(text).writerows([map(cell, row.values()) for row in rows])
+    else:
+        lines = (
+            json.dumps(row, default=plain, ensure_ascii=False, separators=(",", ":"))
+            for row in rows
+        )
+        text.writelines(f"{line}\n" for line in lines)
+    return text.getvalue(), rows[-1]["id"] if rows else None
+
+
+def plain(value: Decimal | datetime) -> float | str:
+    """A value as it is in the JSON of every answer."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat().replace("+00:00", "Z")
+
+
+# What spreadsheets take for a formula (OWASP, "CSV Injection"), full-width signs included;
+# and what has an apostrophe in front already, or nothing at all in it.
+FORMULA = re.compile(r"'*\Z|['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def cell(value: Any) -> str:
+    """A value as text for CSV; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"'{value}" if FORMULA.match(value) else value
+    return str(plain(value)) if isinstance(value, datetime) else str(value)
+
+
+def value_of(column: str, cell: str) -> Any:
+    """What a cell of CSV says; MISSING for nothing, where nothing is no value."""
+    if cell == "":
+        return None if column in ("description", "category") else MISSING
+    if column == "is_active":
+        return {"true": True, "false": False}.get(cell.lower(), cell)
+    return cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
+
+
+@dataclass
+class Import:
+    """A file of products that is being imported: its lines, and what has come of them."""
+
+    file: BinaryIO
+    is_csv: bool
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    created: int = 0
+    updated: int = 0
+
+    def refuse(self, line: int, msg: str, *field: str, type: str = "invalid") -> None:
+        self.errors.append(invalid(("line", line, *field), msg, type))
+
+    def bad_lines(self) -> list[int]:
+        """The numbers of the first 100; there is no need to look for more."""
+        return sorted({error["loc"][1] for error in self.errors})[:100]
+
+    def is_refused(self) -> bool:
+        return len(self.errors) >= 100 and len(self.bad_lines()) == 100
+
+
+async def receive_import(request: Request) -> AsyncIterator[Import]:
+    """Put the body into a file first: a slow client holds no connection."""
+    content_type = email.message.Message()
+    content_type["Content-Type"] = request.headers.get("Content-Type", "")
+    kind, charset = content_type.get_content_type(), content_type.get_content_charset("utf-8")
+    if kind not in ("text/csv", "application/jsonl") or charset not in ("utf-8", "us-ascii"):
+        raise HTTPException(415, "Send text/csv or application/jsonl, in UTF-8")
+    with TemporaryFile() as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        yield Import(cast(BinaryIO, file), kind == "text/csv")
+
+
+FILE = {"schema": {"type": "string"}}
+FILES = {"required": True, "content": {"text/csv": FILE, "application/jsonl": FILE}}
+
+
+@app.post("/products/import", responses=problems(413, 415), openapi_extra={"requestBody": FILES})
+def import_products(
+    session: Write, upload: Annotated[Import, Depends(receive_import)]
+) -> ImportCounts:
+    """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
+
+    It takes what the export gives. Fields that are left out stay as they are, or get their
+    defaults; the ids and times of products that exist stay theirs. A 422 tells the first 100
+    bad lines.
+    """
+    upload.errors, upload.created, upload.updated = [], 0, 0
+    db.expect_many_rows(session)
+    lines = import_lines(upload)
+    while not upload.is_refused() and (batch := list(islice(lines, 500))):
+        db.allow_more_time(session)
+        import_batch(session, upload, batch)
+    if bad := upload.bad_lines():
+        errors = [error for error in upload.errors if error["loc"][1] in bad]
+        raise RequestValidationError(sorted(errors, key=lambda error: error["loc"][1]))
+    return ImportCounts(created=upload.created, updated=upload.updated)
+
+
+def import_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number and the fields of each line that is right by itself."""
+    upload.file.seek(0)
+    for line, values in (csv_lines if upload.is_csv else json_lines)(upload):
+        try:
+            sent = ProductLine.model_validate(values).model_dump()
+        except ValidationError as error:
+            for e in error.errors(include_input=False, include_url=False):
+                upload.refuse(line, e["msg"], *map(str, e["loc"][:1]), type=e["type"])
+        else:
+            if "sku" in sent:
+                yield line, sent
+            else:
+                upload.refuse(line, "Field required", "sku", type="missing")
+        if upload.is_refused():
+            return
+
+
+LONGEST_LINE = 1024 * 1024  # bytes
+
+
+def raw_lines(upload: Import) -> Iterator[str]:
+    for raw in iter(lambda: upload.file.readline(LONGEST_LINE + 1), b""):
+        yield raw.decode("utf-8", "surrogateescape")  # what is not UTF-8 is refused as text
+
+
+def json_lines(upload: Import) -> Iterator[tuple[int, Any]]:
+    for line, text in enumerate(raw_lines(upload), 1):
+        if len(text) > LONGEST_LINE:
+            upload.refuse(line, "Line is too long")
+            return
+        if text := text.removeprefix("\ufeff").strip():
+            try:
+                yield line, exact_json(text)
+            except json.JSONDecodeError:
+                upload.refuse(line, "Line is not JSON", type="json_invalid")
+
+
+def csv_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What a record says, and the line where it begins: text in quotes may have several lines."""
+    line = size = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal line, size
+        for text in raw_lines(upload):
+            line, size = line + 1, size + len(text)
+            if size > LONGEST_LINE:
+                raise csv.Error("too long")
+            yield text.removeprefix("\ufeff") if line == 1 else text
+
+    reader, header = csv.reader(counted(), strict=True), None
+    while not upload.is_refused():
+        begin, size = line + 1, 0
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            upload.refuse(begin, f"Line is not CSV: {error}")
+            continue
+        if header is None:
+            header = check_header(upload, cells or [])
+        elif cells and len(cells) != len(header):
+            upload.refuse(begin, f"Line has {len(cells)} cells, and the header {len(header)}")
+        elif cells:
+            values = {c: value_of(c, cell) for c, cell in zip(header, cells, strict=True)}
+            yield begin, {c: v for c, v in values.items() if v is not MISSING}
+        if cells is None or not header:
+            return
+
+
+def check_header(upload: Import, header: list[str]) -> list[str]:
+    """The header, or nothing if it is bad."""
+    for column in header:
+        if column not in COLUMNS or header.count(column) > 1:
+            upload.refuse(1, "Column is unknown, or there twice", column)
+    if "sku" not in header:
+        upload.refuse(1, "The header has to name this column", "sku", type="missing")
+    return [] if upload.errors else header
+
+
+PRODUCT = SQLModel.metadata.tables["product"]
+DEFAULTS = {n: f.default for n, f in ProductBase.model_fields.items() if not f.is_required()}
+KEPT = {"id", "created_at", "updated_at"}  # of a product that exists
+
+
+def import_batch(session: Session, upload: Import, batch: list[tuple[int, dict[str, Any]]]) -> None:
+    """Insert and update what some lines say, in a handful of statements."""
+    rows, categories, slugs, names = look_up_lines(session, [sent for _, sent in batch])
+    inserts: dict[str, Any] = {}
+    updates: dict[str, Any] = {}
+    for line, sent in batch:
+        sku, category, old = sent["sku"], sent.pop("category", MISSING), rows.get(sent["sku"])
+        if not sent.get("slug"):
+            sent.pop("slug", None)
+        if category is not MISSING and category not in categories:
+            upload.refuse(line, "Refers to nothing", "category")
+            continue
+        if category is not MISSING:
+            sent["category_id"] = categories[category]
+        if old:
+            new = old | {name: value for name, value in sent.items() if name not in KEPT}
+            upload.updated += 1
+        elif new := new_product(session, upload, line, sent, slugs):
+            upload.created += 1
+        else:
+            continue
+        take(upload, line, slugs, "slug", old, new)
+        take(upload, line, names, "name", old, new)
+        if new != old:
+            (updates if "id" in new else inserts)[sku] = rows[sku] = new
+    if not upload.errors:
+        write_products(session, inserts.values(), updates.values())
+
+
+Owners = dict[Any, str]  # whose a unique value is, by SKU
+
+
+def look_up_lines(
+    session: Session, lines: list[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str | None, int | None], Owners, Owners]:
+    """The products, locked, by SKU; the categories by slug; whose the slugs and the names are."""
+    run, c = session.connection().execute, PRODUCT.c
+    skus = {sent["sku"] for sent in lines}
+    locked = PRODUCT.select().where(c.sku.in_(skus)).order_by(c.id).with_for_update()
+    rows = {row.sku: row._asdict() for row in run(locked)}
+    named = {sent["category"] for sent in lines if sent.get("category")}
+    categories = run(select(Category.slug, Category.id).where(col(Category.slug).in_(named)))
+    slugs, names = set(), set()
+    for sent in lines:
+        old = rows.get(sent["sku"], {"name": None})
+        names.add(sent.get("name", old["name"]))
+        slugs.add(sent.get("slug") or ("" if "id" in old else base_slug(sent.get("name", ""))))
+    owners = run(select(c.slug, c.sku).where(c.slug.in_(slugs)))
+    pairs = run(select(c.name, c.category_id, c.sku).where(c.name.in_(names)))
+    return (
+        rows,
+        {None: None, **dict(categories.all())},
+        dict(owners.all()),
+        {(name, category): sku for name, category, sku in pairs},
+    )
+
+
+def new_product(
+    session: Session, upload: Import, line: int, sent: dict[str, Any], slugs: Owners
+) -> dict[str, Any]:
+    """The row for a new product; nothing where a field is missing."""
+    missing = [name for name in ("name", "price") if name not in sent]
+    for name in missing:
+        upload.refuse(line, "Field required", name, type="missing")
+    if missing:
+        return {}
+    slug = sent.get("slug") or base_slug(sent["name"]) or "product"
+    if "slug" not in sent and slug in slugs:
+        slug = free_slug(session, Product, sent["name"], set(), set(slugs))
+    created = sent.get("created_at", now())
+    row = {**DEFAULTS, "created_at": created, "updated_at": created, **sent, "slug": slug}
+    row.pop("id", None)
+    return row
+
+
+def take(
+    upload: Import, line: int, owners: Owners, field: str, old: Any, new: dict[str, Any]
+) -> None:
+    """Make a unique slug, or name in a category, this product's; or refuse the line."""
+
+    def value(row: dict[str, Any]) -> Any:
+        return row["slug"] if field == "slug" else (row["name"], row["category_id"])
+
+    if old and owners.get(value(old)) == old["sku"]:
+        del owners[value(old)]
+    is_unique = field == "slug" or new["category_id"] is not None
+    if is_unique and owners.setdefault(value(new), new["sku"]) != new["sku"]:
+        upload.refuse(line, "Already exists", field)
+
+
+def write_products(session: Session, inserts: Collection[Any], updates: Collection[Any]) -> None:
+    run = session.connection().execute
+    if updates:
+        later = [
+            {**row, "row": row["id"], "version": row["version"] + 1, "updated_at": now()}
+            for row in updates
+        ]
+        run(update(PRODUCT).where(PRODUCT.c.id == bindparam("row")), later)
+    if inserts:
+        run(insert(PRODUCT), list(inserts))
+
+
 # Orders ---------------------------------------------------------------------------------
 
 WITH_LINES = joinedload(cast(Any, Order.lines))  # in one statement: as of one moment
@@ -1438,9 +1815,10 @@ def undo_order(session: Session, order: Order) -> None:
     for line in lines:
         products[line.product_id].stock_quantity += line.quantity
     unpaid = col(Payment.refunded_at).is_(None)
-    for payment in session.exec(select(Payment).where(Payment.order_id == order.id, unpaid)):
-        account = get_or_404(session, Account, payment.account_id)
-        account.balance += payment.amount  # over the limit too: a refund is never refused
+    payments = session.exec(select(Payment).where(Payment.order_id == order.id, unpaid)).all()
+    accounts = lock_rows(session, Account, [payment.account_id for payment in payments])
+    for payment in payments:  # over the limit of a balance too: a refund is never refused
+        accounts[payment.account_id].balance += payment.amount
         payment.refunded_at = now()
 
 
@@ -1500,8 +1878,9 @@ async def stream_notifications(
     browsers do by themselves, and misses none. A comment every 15 seconds shows that the stream
     is alive.
     """
-    async for notification in notifications:
-        yield ServerSentEvent(event="notification", id=str(notification.id), data=notification)
+    async with aclosing(notifications):
+        async for notification in notifications:
+            yield ServerSentEvent(event="notification", id=str(notification.id), data=notification)
 
 
 def notify(session: Session, order: Order, message: str) -> None:
@@ -1563,19 +1942,17 @@ def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
     """Replace a post: fields that are left out get their defaults."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
     slug = slug_for(session, Post, data, post)
-    post.sqlmodel_update(data.model_dump() | {"slug": slug})
     set_tags(session, post, data.tag_ids)
-    return published(post)
+    return published(post.sqlmodel_update(data.model_dump() | {"slug": slug}))
 
 
 @app.patch("/posts/{post_id}", response_model=PostRead)
 def update_post(session: Write, post_id: Id, data: PostUpdate) -> Post:
     """Change the fields that are sent."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
-    post.sqlmodel_update(data.model_dump())
     if "tag_ids" in data.model_fields_set:
         set_tags(session, post, data.tag_ids)
-    return published(post)
+    return published(post.sqlmodel_update(data.model_dump()))
 
 
 @app.delete("/posts/{post_id}", status_code=204)

@@ -30,6 +30,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     MISSING,
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -220,6 +221,10 @@ Balance = Annotated[
     Field(ge=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
     *MONEY,
     money_schema(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=0),
+]
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC)),
 ]
 Sum = Annotated[Decimal, NUMBER]  # of many rows, so of any size
 
@@ -485,7 +490,7 @@ class CategoryProducts(BaseModel):
 # Products -------------------------------------------------------------------------------
 
 
-class ProductBase(Schema):
+class ProductFields(Schema):
     name: Name
     slug: Slug = Field(unique=True)
     description: OptionalText = None
@@ -493,6 +498,9 @@ class ProductBase(Schema):
     stock_quantity: Count = Field(default=0, sa_type=BigInteger)
     sku: Sku = Field(unique=True)
     is_active: StrictBool = True
+
+
+class ProductBase(ProductFields):
     category_id: OptionalId = Field(
         default=None, foreign_key="category.id", ondelete="SET NULL", index=True
     )
@@ -523,6 +531,21 @@ class ProductRead(Timestamps, ProductBase, Entity):
 
 class ProductPage(NumberedPage[ProductRead]):
     pass
+
+
+class ProductLine(Partial, ProductFields):
+    """A product in a file: with the slug of its category, in place of the id."""
+
+    slug: OptionalSlug  # type: ignore[assignment]  # left out: made from the name, or kept
+    category: OptionalSlug
+    id: Id
+    created_at: Moment
+    updated_at: Moment
+
+
+class ImportCounts(BaseModel):
+    created: int
+    updated: int
 
 
 class StockChange(Schema):

@@ -16,7 +16,11 @@ import main
 PATHS: dict[str, dict[str, Any]] = main.app.openapi()["paths"]
 OPERATIONS = [(method.upper(), path) for path, methods in PATHS.items() for method in methods]
 WITH_ID = [(m, p) for m, p in OPERATIONS if "_id}" in p]
-WITH_BODY = [(m, p) for m, p in OPERATIONS if "requestBody" in PATHS[p][m.lower()]]
+WITH_BODY = [
+    (m, p)
+    for m, p in OPERATIONS
+    if "application/json" in PATHS[p][m.lower()].get("requestBody", {}).get("content", {})
+]
 LISTS = [
     path
     for path, methods in PATHS.items()

@@ -4,71 +4,26 @@ What each test asserts holds whoever comes first; nothing here depends on time.
 """
 
 import itertools
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from conftest import Json
+from conftest import (
+    Call,
+    Json,
+    at_once,
+    balances,
+    create,
+    create_account,
+    create_order,
+    create_product,
+    create_user,
+    details,
+    sender,
+    statuses,
+)
 
 CLIENTS = 64
-
-Call = Callable[[], httpx2.Response]
-
-
-def at_once(calls: Sequence[Call]) -> list[httpx2.Response]:
-    """Make the calls, each in a thread of its own, when all threads are ready; their answers."""
-    barrier = threading.Barrier(len(calls))
-
-    def wait_and_call(call: Call) -> httpx2.Response:
-        barrier.wait()
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(wait_and_call, calls))
-
-
-def sender(server: httpx2.Client, method: str, path: str, body: Json = None) -> Call:
-    return lambda: server.request(method, path, json=body)
-
-
-def create(server: httpx2.Client, path: str, body: Json) -> Json:
-    response = server.post(path, json=body)
-    assert response.status_code == 201, response.text
-    return response.json()
-
-
-def create_user(server: httpx2.Client, name: str = "ann") -> Json:
-    body = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
-    return create(server, "/users/", body)
-
-
-def create_product(server: httpx2.Client, n: int, stock_quantity: int) -> Json:
-    body = {"name": f"P{n}", "sku": f"P{n}", "price": 0.1, "stock_quantity": stock_quantity}
-    return create(server, "/products/", body)
-
-
-def create_account(server: httpx2.Client, balance: float) -> Json:
-    return create(server, "/accounts/", {"user_id": 1, "balance": balance})
-
-
-def create_order(server: httpx2.Client, quantity: int = 3) -> Json:
-    items = [{"product_id": 1, "quantity": quantity}]
-    return create(server, "/orders/", {"user_id": 1, "items": items})
-
-
-def statuses(answers: Sequence[httpx2.Response]) -> Counter[int]:
-    return Counter(answer.status_code for answer in answers)
-
-
-def details(answers: Sequence[httpx2.Response]) -> set[str]:
-    return {answer.json()["detail"] for answer in answers if not answer.is_success}
-
-
-def balances(server: httpx2.Client) -> list[float]:
-    return [account["balance"] for account in server.get("/accounts/").json()]
 
 
 def test_nothing_is_sold_twice(server: httpx2.Client) -> None:
