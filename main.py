@@ -11,8 +11,9 @@ Sections, in the same order here, in models.py, in the tests and in the README:
 
 A section reads list, create, read, replace, update, delete, then what is its own. A route
 is a plain function with a `session`. With `session: Write` it is one transaction, which is
-committed when it returns and rolled back when it raises; with `session: Read` each statement
-is for itself (see db.py, which also has the settings).
+committed when it returns and rolled back when it raises; `session: Once` is the same, once for
+an Idempotency-Key; with `session: Read` each statement is for itself (see db.py, which also has
+the settings).
 """
 
 import asyncio

@@ -31,13 +31,13 @@ def without_moments(answer: str) -> str:
 
 
 def test_every_step_of_the_walk_gives_what_the_readme_says(tmp_path: Path) -> None:
-    steps = blocks(section("A walk through the shop"), "sh", "json")
-    assert len(steps) == 2 * 11
+    steps = blocks(section("A walk through the shop"), "sh", "json", "text")
+    assert len(steps) == 2 * 15
     with serving(f"sqlite:///{tmp_path}/walk_test.db") as client:
         for command, answer in zip(steps[::2], steps[1::2], strict=True):
             here = command.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
             run = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=True)
-            assert without_moments(run.stdout) == without_moments(answer), command
+            assert without_moments(run.stdout.rstrip("\n")) == without_moments(answer), command
 
 
 def test_the_table_of_routes_is_that_of_the_app() -> None:
@@ -59,7 +59,10 @@ def test_the_table_of_settings_is_that_of_the_app() -> None:
 def with_rows(readme: str) -> str:
     """The table of routes with those of the example."""
     routes = [("GET", "/books/"), ("POST", "/books/")]
-    routes += [(method, "/books/{book_id}") for method in ("GET", "PUT", "PATCH", "DELETE")]
+    routes += [
+        ("GET", "/items/count"),
+        *((method, "/books/{book_id}") for method in ("GET", "PUT", "PATCH", "DELETE")),
+    ]
     rows = "".join(f"| `{method} {path}` | |\n" for method, path in routes)
     return readme.replace("| **Tags** | |\n", f"| **Books** | |\n{rows}| **Tags** | |\n")
 
@@ -74,14 +77,20 @@ def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> No
     text = section("Add an entity of your own")
     models, routes, test = blocks(text, "python")
     (commands,) = blocks(text, "sh")
+    (async_route,) = blocks(section("How it works"), "python")
+    count = "assert client.get('/items/count').json() == 0"
+    async_test = f"\n\ndef test_count(client: httpx2.Client) -> None:\n    {count}\n"
 
     with (copy / "models.py").open("a") as file:
         file.write(f"\n\n{models}\n")
     code = (copy / "main.py").read_text()
     code = code.replace("from models import (", "from models import (Book, BookCreate, BookUpdate,")
-    code = code.replace("\n# Command line ---", f"\n{routes}\n\n\n# Command line ---")
+    code = code.replace("from db import Read,", "from db import AsyncRead, Read,")
+    code = code.replace(
+        "\n# Command line ---", f"\n{routes}\n\n\n{async_route}\n\n\n# Command line ---"
+    )
     (copy / "main.py").write_text(code)
-    (copy / "tests" / "test_books.py").write_text(f"{test}\n")
+    (copy / "tests" / "test_books.py").write_text(f"{test}\n{async_test}")
 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(tmp_path), "DATABASE_URL": "sqlite:///./books_test.db"}
