@@ -6,12 +6,9 @@ have answered, so an answer that comes too late fails the test.
 """
 
 import contextlib
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,64 +18,23 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import HOME, URLS, Json, another_database, free_port, pages, serving
-
-SERVERS = [url for url in URLS if sa.make_url(url).get_backend_name() != "sqlite"]
-TIMEOUT = 2  # DB_POOL_TIMEOUT in these tests, in seconds
-ANSWERED = TIMEOUT + 5  # within how many seconds every request is answered
-STOCK = 100_000
-
-
-class Process:
-    """A server process that can be killed and started again on the same database."""
-
-    def __init__(self, url: str, **settings: str) -> None:
-        self.port = free_port()
-        self.url, self.settings = url, settings
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, HOME / "main.py", "--port", str(self.port)],
-            env={**os.environ, "DATABASE_URL": self.url, **self.settings},
-            cwd=HOME,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(300):
-            with contextlib.suppress(httpx2.TransportError):
-                self.client.get("/health")
-                return
-            time.sleep(0.1)
-        raise AssertionError("the server does not start")
-
-    def stop(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(timeout=15)
-
-
-@contextlib.contextmanager
-def running(url: str, **settings: str) -> Iterator[Process]:
-    process = Process(url, **settings)
-    try:
-        yield process
-    finally:
-        process.client.close()
-        process.process.kill()
-        process.process.wait()
-
-
-def open_shop(client: httpx2.Client) -> None:
-    """A user, and a product of which there is plenty."""
-    user = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
-    product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": STOCK}
-    assert client.post("/users/", json=user).status_code == 201
-    assert client.post("/products/", json=product).status_code == 201
-
-
-def order(client: httpx2.Client) -> httpx2.Response:
-    return client.post("/orders/", json={"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]})
+from conftest import (
+    ANSWERED,
+    SERVERS,
+    STOCK,
+    TIMEOUT,
+    Json,
+    Process,
+    Proxy,
+    another_database,
+    assert_busy,
+    open_shop,
+    order,
+    pages,
+    running,
+    serving,
+    wait_for,
+)
 
 
 @contextlib.contextmanager
@@ -99,14 +55,6 @@ def order_traffic(client: httpx2.Client) -> Iterator[list[httpx2.Response]]:
             yield answers
         finally:
             stop.set()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 def assert_nothing_acknowledged_is_lost(
@@ -151,80 +99,6 @@ def test_a_process_told_to_stop_answers_what_it_accepted(own_database: str) -> N
 
 
 # A database that goes away: a proxy between the service and the database's server.
-
-
-class Proxy:
-    """A TCP proxy that can be told to cut its connections, or to keep them and go silent."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.target = (host, port)
-        self.port = free_port()
-        self.flowing = threading.Event()
-        self.open: list[socket.socket] = []
-        self.up()
-
-    def up(self) -> None:
-        self.flowing.set()
-        self.listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self.accept, args=[self.listener], daemon=True).start()
-
-    def cut(self) -> None:
-        """End all connections, and refuse new ones."""
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.flowing.set()
-        while self.open:
-            with contextlib.suppress(OSError):
-                self.open.pop().shutdown(socket.SHUT_RDWR)
-
-    def accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(self.target)
-            self.open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self.pump, args=[source, sink], daemon=True).start()
-
-    def pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self.flowing.wait()
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-@pytest.fixture
-def behind_proxy(server_url: str, tmp_path: Path) -> Iterator[tuple[Process, Proxy]]:
-    """The service with an open shop, and the proxy behind which its database is."""
-    url = sa.make_url(another_database(server_url, tmp_path, "proxied"))
-    ports = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
-    proxy = Proxy(url.host or "127.0.0.1", url.port or ports[url.get_backend_name()])
-    url = url.set(host="127.0.0.1", port=proxy.port)
-    whole = url.render_as_string(hide_password=False)
-    with running(whole, DB_POOL_TIMEOUT=str(TIMEOUT)) as shop:
-        open_shop(shop.client)
-        shop.client.timeout = httpx2.Timeout(ANSWERED)
-        yield shop, proxy
-        with contextlib.suppress(OSError):
-            proxy.cut()
-
-
-@pytest.fixture(params=SERVERS, ids=lambda url: sa.make_url(url).get_backend_name())
-def server_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.param
-    return url
-
-
-def assert_busy(response: httpx2.Response) -> None:
-    assert response.status_code == 503, response.text
-    assert int(response.headers["Retry-After"]) > 0
-    assert response.headers["Content-Type"] == "application/problem+json"
 
 
 def assert_alive(shop: Process) -> None:
