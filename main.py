@@ -58,6 +58,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar, cast
 import typer
 import uvicorn
 from alembic.runtime.migration import MigrationContext
+from anyio import BrokenResourceError
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.encoders import jsonable_encoder
@@ -394,7 +395,10 @@ class Front:
         elif declared_size(scope) > (limit := body_limit(scope)):
             await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
         else:
-            await self.app(scope, limited(receive, limit), send)
+            try:
+                await self.app(scope, limited(receive, limit), send)
+            except* BrokenResourceError:
+                logger.debug("the client of an event stream has gone")
 
 
 def without_body(send: Send) -> Send:

@@ -222,8 +222,9 @@ def serving(url: str, *arguments: str, **settings: str) -> Iterator[httpx2.Clien
         process.terminate()
         process.wait(timeout=30)
         log.seek(0)
-        assert "Traceback" not in log.read()
+        logged = log.read()
         log.close()
+        assert "Traceback" not in logged, logged
 
 
 def another_database(url: str, folder: Path, name: str) -> str:

@@ -600,7 +600,8 @@ def test_a_stream_outlives_a_query_that_fails(own_database: str) -> None:
             time.sleep(PAUSE)
             with engine.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE away RENAME TO notification")
-            assert listener.ids(1) == [publish(engine)]
+            seen = publish(engine)
+            assert listener.ids(1) == [seen]
 
 
 # `async def` routes, in an app of the test's own
@@ -631,7 +632,7 @@ async def count(session: AsyncRead) -> int:
 
 @app.post("/async/items")
 async def write(session: AsyncRead) -> None:
-    session.add(Item(title="Written", price=1))
+    session.add(Item.model_validate({"title": "Written", "price": 1}))
     await session.commit()
 """
 
