@@ -1,4 +1,4 @@
-"""The database: settings, errors, engines, sessions, the transaction route, migrations.
+"""The database: settings, errors, engines, sessions, the transaction route, async, migrations.
 
 A route is a plain function that takes `session: Read` or `session: Write`, and runs in one
 piece in a worker thread. With `Write` it is one transaction: committed when it returns, before
@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import alembic.command
 import psycopg
@@ -521,8 +521,9 @@ def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
             if session.info["committing"] and getattr(error, "connection_invalidated", False):
                 raise BusyError(UNKNOWN) from error
             again = kind == "retry"
-            if isinstance(failure, ConflictError):
-                again = failure.field in session.info["retry_on"]
+            if isinstance(failure, ConflictError) and failure.field in session.info["retry_on"]:
+                again, failure = True, BusyError("Others are changing the same. Please try again.")
+                failure.__cause__ = error
             if not again or attempt == MOST_ATTEMPTS:
                 raise failure from error
         time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
@@ -658,13 +659,19 @@ class TransactionRoute(APIRoute):
 
 # Async ----------------------------------------------------------------------------------
 
-ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "mysql+pymysql": "mysql+aiomysql"}
-ASYNC_DRIVERS |= {"sqlite+pysqlite": "sqlite+aiosqlite", "mariadb+pymysql": "mariadb+aiomysql"}
+ASYNC_DRIVERS = {  # psycopg is its own
+    "sqlite+pysqlite": "sqlite+aiosqlite",
+    "mysql+pymysql": "mysql+aiomysql",
+    "mariadb+pymysql": "mariadb+aiomysql",
+}
 
 
 @functools.cache
 def async_engine() -> AsyncEngine:
-    """An engine for `async def`, which can only read; made when it is first needed."""
+    """An engine for `async def`, which can only read; made when it is first needed.
+
+    It is on the database that is written to, where a `Feed` can see who is writing.
+    """
     url = make_url(settings.database_url)
     url = url.set(drivername=ASYNC_DRIVERS.get(url.drivername, url.drivername))
     options = engine_options(
@@ -710,6 +717,19 @@ AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
 async_reading = contextlib.asynccontextmanager(async_session)
 
 
+async def disconnect_async() -> None:
+    if async_engine.cache_info().currsize:
+        await async_engine().dispose()
+
+
+class Gap(NamedTuple):
+    """Ids that are missing, and perhaps on their way."""
+
+    last: int  # the row up to which they are missing
+    since: float  # by time.monotonic()
+    writers: set[str]  # the transactions that may be bringing them, on PostgreSQL
+
+
 class Feed:
     """The rows of a table as they are committed, in the order of their ids, to many listeners.
 
@@ -721,11 +741,11 @@ class Feed:
     what comes after a gap is held back, until no transaction is left that could fill the gap.
     """
 
-    EVERY = 0.25  # seconds between two looks
-    LEAST = 1.0  # seconds that MariaDB and MySQL may take from giving an id to locking its row
-    MOST = 60.0  # seconds that a transaction may take to fill a gap
-    BACK = 10_000  # ids before the newest that may be missing when the first listener comes
-    STEP = 500  # rows at a time
+    POLL_INTERVAL = 0.25  # seconds
+    MIN_GAP_AGE = 1.0  # seconds that MariaDB and MySQL may take from giving an id to its lock
+    MAX_GAP_AGE = 60.0  # seconds that a transaction may take to fill a gap
+    LOOK_BACK = 10_000  # ids before the newest that may be on their way when reading begins
+    BATCH_SIZE = 500  # rows
 
     def __init__(self, model: Any) -> None:
         self.model, self.id = model, model.__table__.c.id
@@ -734,8 +754,8 @@ class Feed:
         self.task: asyncio.Task[None] | None = None
         self.settled = 0  # no row up to this id is to come any more
         self.recent: deque[Any] = deque(maxlen=1000)  # the last settled rows
-        self.first = 0  # the id after which `recent` has all of them
-        self.gap: tuple[int, float, set[str]] | None = None  # up to where, since when, by whom
+        self.recent_after = 0  # the id after which `recent` has all of them
+        self.gap: Gap | None = None
 
     async def join(self, after: int | None) -> AsyncGenerator[Any]:
         """The rows after this id, or from now on, without an end.
@@ -745,7 +765,7 @@ class Feed:
         async with async_reading() as session, self.lock:
             if not self.listeners:
                 await self.start(session)
-            await self.look(session)
+            await self.poll(session)
             if after is not None:
                 return self.rows(after, set())
             committed = await session.exec(select(self.id).where(self.id > self.settled))
@@ -753,16 +773,17 @@ class Feed:
 
     async def rows(self, after: int, known: set[int]) -> AsyncGenerator[Any]:
         """The rows after this id, but for those that are known."""
-        self.listeners += 1
+        self.listeners, following = self.listeners + 1, False
         try:
             while not self.closed:
                 if self.task is None or self.task.done():
-                    self.task = asyncio.create_task(self.keep_looking())
+                    self.task = asyncio.create_task(self.keep_polling())
                 if self.settled <= after:
+                    following = True
                     await self.changed.wait()
                     continue
                 try:
-                    rows, after = await self.settled_after(after)
+                    rows, after = await self.settled_after(after, following)
                 except Exception as error:
                     await self.pause(error)
                     continue
@@ -782,51 +803,56 @@ class Feed:
         logger.warning("no news of %s for now: %s", name, cause)
         await asyncio.sleep(1)
 
-    async def keep_looking(self) -> None:
+    async def keep_polling(self) -> None:
         while self.listeners and not self.closed:
             try:
                 async with async_reading() as session, self.lock:
-                    await self.look(session)
+                    await self.poll(session)
             except Exception as error:  # whatever it is, the listeners wait for what comes next
                 await self.pause(error)
-            await asyncio.sleep(self.EVERY)
+            await asyncio.sleep(self.POLL_INTERVAL)
 
-    async def settled_after(self, after: int) -> tuple[list[Any], int]:
-        """The next settled rows after an id, and the id up to which these are all."""
+    async def settled_after(self, after: int, following: bool) -> tuple[list[Any], int]:
+        """The next settled rows after an id, and the id up to which these are all.
+
+        From memory for those who follow; who comes back gets what the table has by now.
+        """
         upto = self.settled
-        if self.first <= after:
+        if following and self.recent_after <= after:
             return [row for row in self.recent if row.id > after], upto
         query = select(self.model).where(self.id > after, self.id <= upto)
         async with async_reading() as session, self.lock:
-            rows = list(await session.exec(query.order_by(self.id).limit(self.STEP)))
-        return rows, rows[-1].id if len(rows) == self.STEP else upto
+            rows = list(await session.exec(query.order_by(self.id).limit(self.BATCH_SIZE)))
+        return rows, rows[-1].id if len(rows) == self.BATCH_SIZE else upto
 
     async def start(self, session: AsyncSession) -> None:
         """Begin after the newest row or, where ids before it are missing, with that gap."""
         newest = (await session.exec(select(func.max(self.id)))).first() or 0
-        begin = max(0, newest - self.BACK)
+        begin = max(0, newest - self.LOOK_BACK)
         between = select(func.count()).where(self.id > begin, self.id <= newest)
         missing = (await session.exec(between)).one() < newest - begin
-        self.settled = self.first = begin if missing else newest
-        self.gap = (newest, time.monotonic(), await self.writers(session)) if missing else None
+        self.settled = self.recent_after = begin if missing else newest
+        self.gap = None
+        if missing:
+            self.gap = Gap(newest, time.monotonic(), await self.writers(session))
         self.recent.clear()
 
-    async def look(self, session: AsyncSession) -> None:
+    async def poll(self, session: AsyncSession) -> None:
         """Read what is new, and settle what can be settled."""
         before, closed = self.settled, await self.closed_gaps(session)
-        if self.gap and closed - self.settled > self.STEP:  # listeners read these by themselves
-            self.settled = self.first = closed
+        if self.gap and min(closed, self.gap.last) - self.settled > self.BATCH_SIZE:
+            self.settled = self.recent_after = self.gap.last  # listeners read these by themselves
             self.recent.clear()
-        query = select(self.model).order_by(self.id).limit(self.STEP)
+        query = select(self.model).order_by(self.id).limit(self.BATCH_SIZE)
         while True:
             rows = list(await session.exec(query.where(self.id > self.settled)))
             held = self.settle(rows, closed)
-            if held or len(rows) < self.STEP:
+            if held or len(rows) < self.BATCH_SIZE:
                 break
-        if self.gap and closed >= self.gap[0]:
-            self.settled, self.gap = max(self.settled, self.gap[0]), None
+        if self.gap and closed >= self.gap.last:
+            self.settled, self.gap = max(self.settled, self.gap.last), None
         if held and not self.gap:
-            self.gap = (held[-1].id, time.monotonic(), await self.writers(session))
+            self.gap = Gap(held[-1].id, time.monotonic(), await self.writers(session))
         if self.settled > before:
             self.changed.set()
             self.changed = asyncio.Event()
@@ -837,7 +863,7 @@ class Feed:
             if row.id > max(closed, self.settled + 1):
                 return rows[n:]
             if len(self.recent) == self.recent.maxlen:
-                self.first = self.recent[0].id
+                self.recent_after = self.recent[0].id
             self.recent.append(row)
             self.settled = row.id
         return []
@@ -863,12 +889,11 @@ class Feed:
             return sys.maxsize
         if not self.gap:
             return 0
-        last, since, writers = self.gap
-        waited = time.monotonic() - since
-        if waited > self.MOST:
+        last, age = self.gap.last, time.monotonic() - self.gap.since
+        if age > self.MAX_GAP_AGE:
             return last
         if dialect == "postgresql":  # have all ended that were writing when the gap was seen?
-            return 0 if writers & await self.writers(session) else last
+            return 0 if self.gap.writers & await self.writers(session) else last
         # An inserted row is locked until its transaction ends, visible or not.
         inside = select(self.id).where(self.id > self.settled, self.id <= last)
         try:
@@ -877,7 +902,7 @@ class Feed:
             if kind_of(error) != "busy":
                 raise
             return 0
-        return last if waited > self.LEAST else 0
+        return last if age > self.MIN_GAP_AGE else 0
 
 
 # Migrations -----------------------------------------------------------------------------

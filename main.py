@@ -17,8 +17,8 @@ the settings).
 """
 
 import asyncio
+import codecs
 import csv
-import email.message
 import functools
 import io
 import json
@@ -52,7 +52,6 @@ from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import FrameType
 from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar, cast
 
 import typer
@@ -71,7 +70,7 @@ from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from pydantic import MISSING, BaseModel, TypeAdapter, ValidationError
+from pydantic import MISSING, BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
 from sqlalchemy import (
@@ -92,6 +91,7 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -185,7 +185,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     end_streams_on_signals()
     yield
     await asyncio.to_thread(db.disconnect)
-    await db.async_engine().dispose()
+    await db.disconnect_async()
 
 
 def end_streams_on_signals() -> None:
@@ -194,15 +194,13 @@ def end_streams_on_signals() -> None:
         return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, functools.partial(end_streams, loop, signal.getsignal(number)))
+        if callable(handler := signal.getsignal(number)):  # the server's own
+            signal.signal(number, functools.partial(end_streams, loop, handler))
 
 
-def end_streams(
-    loop: asyncio.AbstractEventLoop, server: Any, number: int, frame: FrameType | None
-) -> None:
+def end_streams(loop: asyncio.AbstractEventLoop, handler: Callable[..., Any], *signal: Any) -> None:
     loop.call_soon_threadsafe(new_notifications.close)
-    if callable(server):
-        server(number, frame)
+    handler(*signal)
 
 
 def telemetry() -> TelemetryConfig:
@@ -270,13 +268,14 @@ HEADERS = {
         "Idempotency-Replayed": "`true`: this was done, and answered, before.",
         "Link": 'Where the next page is, if there is one: `<URL>; rel="next"` (RFC 8288).',
         "X-Total-Count": "How many rows there are, where `count=true` asks for it.",
+        "Retry-After": "How many seconds to wait.",
     }.items()
 }
 CONDITIONS = [
     {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
     for name, description in {
         "If-Match": "ETags, or `*`: a 412 where the row has another version by now.",
-        "If-None-Match": "ETags, or `*`: a 304 to GET, else a 412, where the row has one of them.",
+        "If-None-Match": "ETags, or `*`: a 304 where the row still has one of them.",
     }.items()
 ]
 
@@ -320,7 +319,8 @@ class Route(db.TransactionRoute):
             answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
         self.responses = answer | problems(*errors) | self.responses
         if 412 in errors:
-            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": CONDITIONS}
+            asked = CONDITIONS[:1] if writes else CONDITIONS
+            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": asked}
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
         if values["session"].info.get("idempotency_key"):
@@ -369,7 +369,12 @@ def fixed_paths() -> set[str]:
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of error answers (RFC 9457), for a route's `responses=`."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
+    found: dict[int | str, dict[str, Any]] = {
+        s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses
+    }
+    if 503 in found:
+        found[503]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+    return found
 
 
 app.router.route_class = Route
@@ -448,7 +453,7 @@ if settings.cors_origins:
         allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=[*HEADERS, "Retry-After"],
+        expose_headers=list(HEADERS),
     )
 
 # Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
@@ -585,12 +590,12 @@ def bad_request(detail: str) -> NoReturn:
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     """The row with this id, or "Item not found".
 
-    A `Write` session locks it until the end. The first one in a request is the one that
-    If-Match is about: 412, if it has changed.
+    A `Write` session locks it until the end, and answers 412 where If-Match does not hold:
+    for the row that a request is about; `lock_rows` is for those that come with it.
     """
     writes = session.info["database"] is db.writer
     row = session.get(model, id, options=options, with_for_update=writes)
-    if row and writes and session.info.setdefault("subject", (model, id)) == (model, id):
+    if row and writes:
         check_conditions(session, row)
     return row or not_found(f"{model.__name__} not found")
 
@@ -626,7 +631,7 @@ def names_tag(lines: list[str], tag: str | None, *, weak: bool) -> bool:
 
 
 # Lock a row against being deleted, while others may refer to it and change it as well.
-KEY_SHARE = {"read": True, "key_share": True}
+KEY_SHARE: dict[str, Any] = {"read": True, "key_share": True}
 
 
 def lock_rows(session: Session, model: type[M], ids: Sequence[int]) -> dict[int, M]:
@@ -678,11 +683,14 @@ async def once_session(
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",
             description="Made up by the client. A request that is sent again with the same key"
-            " and body within 24 hours does nothing, and gets the first one's answer.",
+            " and body, on the same route, within 24 hours does nothing, and gets the first"
+            " one's answer.",
         ),
     ] = None,
 ) -> Session:
     """A `Write` session; with an Idempotency-Key, what it does is done once."""
+    if len(session.info["request"].headers.getlist("Idempotency-Key")) > 1:
+        raise RequestValidationError([invalid(("header", "Idempotency-Key"), "Is there twice")])
     session.info["idempotency_key"] = key
     return session
 
@@ -804,27 +812,37 @@ def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> 
     name = getattr(data, label)
     if data.slug or (row and getattr(row, label) == name):
         return str(data.slug or row.slug)
-    return free_slug(session, model, name, {row.slug} if row else set(), set())
+    return free_slug(session, model, name, own=row.slug if row else None)
 
 
 def free_slug(
-    session: Session, model: type[Any], name: str, own: set[str], others: set[str]
+    session: Session,
+    model: type[Any],
+    name: str,
+    *,
+    own: str | None = None,
+    taken: Collection[str] = (),
+    first: int = 2,
 ) -> str:
-    """A slug made from the name, that is in no row but the own, and not among the others."""
+    """A slug made from the name that is in no row, but perhaps its own, and not among those taken.
+
+    If the plain one is in use, it is numbered from `first` on.
+    """
     retry_on_conflict(session, "slug")
-    base = base_slug(name) or model.__name__.lower()
-    candidates = [base, *(f"{base}-{n}" for n in range(2, 10))]
-    taken = set(session.exec(select(model.slug).where(model.slug.in_(candidates)))) | others
-    if taken.issuperset(candidates):  # a rare name: now look at all of them
+    base = base_slug(model.__name__.lower(), name)
+    candidates = [base, *(f"{base}-{n}" for n in range(first, first + 8))]
+    used = {*session.exec(select(model.slug).where(model.slug.in_(candidates))), *taken} - {own}
+    if used.issuperset(candidates):  # a rare name: now look at all of them
         like = select(model.slug).where(model.slug.startswith(f"{base}-"))
-        taken = set(session.exec(like)) | others
-        candidates = [f"{base}-{n}" for n in range(10, len(taken) + 11)]
-    return next(slug for slug in candidates if slug not in taken - own)
+        used = {*session.exec(like), *taken} - {own}
+        candidates = [f"{base}-{n}" for n in range(first, first + len(used) + 1)]
+    return next(slug for slug in candidates if slug not in used)
 
 
 @functools.lru_cache(1000)
-def base_slug(name: str) -> str:
-    return slugify(name, max_length=180)
+def base_slug(kind: str, name: str) -> str:
+    """The slug of a name; of one without a letter or a digit, what kind of thing it names."""
+    return slugify(name, max_length=180) or kind
 
 
 # Service --------------------------------------------------------------------------------
@@ -1331,6 +1349,10 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
 
 # Products as a file: export and import
 
+TEXT = {"schema": {"type": "string"}}
+FILES = {"text/csv": TEXT, "application/jsonl": TEXT}
+EXPORT_BATCH, IMPORT_BATCH = 100, 200  # rows
+MOST_TEXT = 100_000  # characters of descriptions, in a batch of the import
 COLUMNS = ["id", *ProductFields.model_fields, "category", "created_at", "updated_at"]
 Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
 
@@ -1338,7 +1360,7 @@ Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
 @app.get(
     "/products/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/csv": {}, "application/jsonl": {}}}},
+    responses={200: {"content": FILES}},
 )
 def export_products(session: Read, format: Literal["csv", "jsonl"] = "csv") -> StreamingResponse:
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
@@ -1366,21 +1388,21 @@ async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIter
 def export_batch(session: Session, format: str, after: int) -> Batch:
     fields = [Category.slug if name == "category" else getattr(Product, name) for name in COLUMNS]
     query = cast(Any, select)(*fields).select_from(Product).outerjoin(Category)
-    query = query.where(Product.id > after).order_by(Product.id).limit(1000)
+    query = query.where(Product.id > after).order_by(Product.id).limit(EXPORT_BATCH)
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in session.exec(query)]
     text = io.StringIO()
     if format == "csv":
-        csv.writer(text).writerows([map(cell, row.values()) for row in rows])
+        csv.writer(text).writerows([map(csv_cell, row.values()) for row in rows])
     else:
         lines = (
-            json.dumps(row, default=plain, ensure_ascii=False, separators=(",", ":"))
+            json.dumps(row, default=json_value, ensure_ascii=False, separators=(",", ":"))
             for row in rows
         )
         text.writelines(f"{line}\n" for line in lines)
     return text.getvalue(), rows[-1]["id"] if rows else None
 
 
-def plain(value: Decimal | datetime) -> float | str:
+def json_value(value: Decimal | datetime) -> float | str:
     """A value as it is in the JSON of every answer."""
     if isinstance(value, Decimal):
         return float(value)
@@ -1392,7 +1414,7 @@ def plain(value: Decimal | datetime) -> float | str:
 FORMULA = re.compile(r"'*\Z|['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
-def cell(value: Any) -> str:
+def csv_cell(value: Any) -> str:
     """A value as text for CSV; nothing for None."""
     if value is None:
         return ""
@@ -1400,7 +1422,7 @@ def cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f"'{value}" if FORMULA.match(value) else value
-    return str(plain(value)) if isinstance(value, datetime) else str(value)
+    return str(json_value(value)) if isinstance(value, datetime) else str(value)
 
 
 def value_of(column: str, cell: str) -> Any:
@@ -1418,39 +1440,45 @@ class Import:
 
     file: BinaryIO
     is_csv: bool
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    errors: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by line
     created: int = 0
     updated: int = 0
+    numbers: dict[str, int] = field(default_factory=dict)  # by slug: the next to try after it
 
-    def refuse(self, line: int, msg: str, *field: str, type: str = "invalid") -> None:
-        self.errors.append(invalid(("line", line, *field), msg, type))
-
-    def bad_lines(self) -> list[int]:
-        """The numbers of the first 100; there is no need to look for more."""
-        return sorted({error["loc"][1] for error in self.errors})[:100]
+    def refuse(self, line: int, msg: str, *fields: str, type: str = "invalid") -> None:
+        self.errors.setdefault(line, []).append(invalid(("line", line, *fields), msg, type))
 
     def is_refused(self) -> bool:
-        return len(self.errors) >= 100 and len(self.bad_lines()) == 100
+        """Whether there are as many bad lines as a client is told of."""
+        return len(self.errors) >= 100
+
+
+FILE_TYPE = re.compile(
+    r"(text/csv|application/jsonl)"
+    r"( *; *(charset=\"?(utf-8|us-ascii)\"?|header=\"?present\"?))* *",  # RFC 4180, section 3
+    re.IGNORECASE,
+)
 
 
 async def receive_import(request: Request) -> AsyncIterator[Import]:
     """Put the body into a file first: a slow client holds no connection."""
-    content_type = email.message.Message()
-    content_type["Content-Type"] = request.headers.get("Content-Type", "")
-    kind, charset = content_type.get_content_type(), content_type.get_content_charset("utf-8")
-    if kind not in ("text/csv", "application/jsonl") or charset not in ("utf-8", "us-ascii"):
+    content_type = FILE_TYPE.fullmatch(request.headers.get("Content-Type", ""))
+    if not content_type:
         raise HTTPException(415, "Send text/csv or application/jsonl, in UTF-8")
     with TemporaryFile() as file:
-        async for chunk in request.stream():
-            file.write(chunk)
-        yield Import(cast(BinaryIO, file), kind == "text/csv")
+        try:
+            async for chunk in request.stream():
+                file.write(chunk)
+        except ClientDisconnect:
+            raise HTTPException(400, "The file did not arrive whole") from None
+        yield Import(cast(BinaryIO, file), content_type[1].lower() == "text/csv")
 
 
-FILE = {"schema": {"type": "string"}}
-FILES = {"required": True, "content": {"text/csv": FILE, "application/jsonl": FILE}}
-
-
-@app.post("/products/import", responses=problems(413, 415), openapi_extra={"requestBody": FILES})
+@app.post(
+    "/products/import",
+    responses=problems(400, 413, 415),
+    openapi_extra={"requestBody": {"required": True, "content": FILES}},
+)
 def import_products(
     session: Write, upload: Annotated[Import, Depends(receive_import)]
 ) -> ImportCounts:
@@ -1460,26 +1488,42 @@ def import_products(
     defaults; the ids and times of products that exist stay theirs. A 422 tells the first 100
     bad lines.
     """
-    upload.errors, upload.created, upload.updated = [], 0, 0
+    upload.errors, upload.numbers, upload.created, upload.updated = {}, {}, 0, 0
     db.expect_many_rows(session)
-    lines = import_lines(upload)
-    while not upload.is_refused() and (batch := list(islice(lines, 500))):
+    retry_on_conflict(session, "sku")  # another made the same product meanwhile
+    for batch in import_batches(upload):
         db.allow_more_time(session)
         import_batch(session, upload, batch)
-    if bad := upload.bad_lines():
-        errors = [error for error in upload.errors if error["loc"][1] in bad]
-        raise RequestValidationError(sorted(errors, key=lambda error: error["loc"][1]))
+    if upload.errors:
+        bad = sorted(upload.errors)[:100]
+        raise RequestValidationError([error for line in bad for error in upload.errors[line]])
     return ImportCounts(created=upload.created, updated=upload.updated)
 
 
-def import_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number and the fields of each line that is right by itself."""
+Line = tuple[int, dict[str, Any]]  # its number, and the fields in it
+
+
+def import_batches(upload: Import) -> Iterator[dict[str, Line]]:
+    """Some lines at a time, by SKU: so two of the same product come one after the other."""
+    batch: dict[str, Line] = {}
+    size = 0
+    for line, sent in import_lines(upload):
+        size += len(sent.get("description") or "")
+        if len(batch) == IMPORT_BATCH or size > MOST_TEXT or sent["sku"] in batch:
+            yield batch
+            batch, size = {}, 0
+        batch[sent["sku"]] = line, sent
+    yield batch
+
+
+def import_lines(upload: Import) -> Iterator[Line]:
+    """The lines that are right, each by itself."""
     upload.file.seek(0)
     for line, values in (csv_lines if upload.is_csv else json_lines)(upload):
         try:
             sent = ProductLine.model_validate(values).model_dump()
         except ValidationError as error:
-            for e in error.errors(include_input=False, include_url=False):
+            for e in error.errors(include_input=False, include_url=False)[:10]:
                 upload.refuse(line, e["msg"], *map(str, e["loc"][:1]), type=e["type"])
         else:
             if "sku" in sent:
@@ -1490,20 +1534,30 @@ def import_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
             return
 
 
-LONGEST_LINE = 1024 * 1024  # bytes
+LONGEST_LINE = 256 * 1024  # bytes, with the empty lines before it
 
 
-def raw_lines(upload: Import) -> Iterator[str]:
-    for raw in iter(lambda: upload.file.readline(LONGEST_LINE + 1), b""):
-        yield raw.decode("utf-8", "surrogateescape")  # what is not UTF-8 is refused as text
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long the beginning, which still is too long."""
+    file.seek(0)
+    if file.read(3) != codecs.BOM_UTF8:
+        file.seek(0)
+    return iter(lambda: file.readline(LONGEST_LINE + 1), b"")
+
+
+def decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")  # what is not UTF-8 is refused as text, later
 
 
 def json_lines(upload: Import) -> Iterator[tuple[int, Any]]:
-    for line, text in enumerate(raw_lines(upload), 1):
-        if len(text) > LONGEST_LINE:
+    size = 0
+    for line, raw in enumerate(raw_lines(upload.file), 1):
+        size += len(raw)
+        if size > LONGEST_LINE:
             upload.refuse(line, "Line is too long")
             return
-        if text := text.removeprefix("\ufeff").strip():
+        if text := decoded(raw).strip():
+            size = 0
             try:
                 yield line, exact_json(text)
             except json.JSONDecodeError:
@@ -1516,39 +1570,44 @@ def csv_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
 
     def counted() -> Iterator[str]:
         nonlocal line, size
-        for text in raw_lines(upload):
-            line, size = line + 1, size + len(text)
+        for raw in raw_lines(upload.file):
+            line, size = line + 1, size + len(raw)
             if size > LONGEST_LINE:
-                raise csv.Error("too long")
-            yield text.removeprefix("\ufeff") if line == 1 else text
+                raise csv.Error("it is too long")
+            yield decoded(raw)
 
-    reader, header = csv.reader(counted(), strict=True), None
+    records = csv.reader(counted(), strict=True)
+    header: list[str] | None = None
     while not upload.is_refused():
-        begin, size = line + 1, 0
+        begin = line + 1
         try:
-            cells = next(reader, None)
+            cells = next(records, None)
         except csv.Error as error:
             upload.refuse(begin, f"Line is not CSV: {error}")
-            continue
-        if header is None:
-            header = check_header(upload, cells or [])
-        elif cells and len(cells) != len(header):
-            upload.refuse(begin, f"Line has {len(cells)} cells, and the header {len(header)}")
-        elif cells:
-            values = {c: value_of(c, cell) for c, cell in zip(header, cells, strict=True)}
-            yield begin, {c: v for c, v in values.items() if v is not MISSING}
-        if cells is None or not header:
+            cells = []
+        else:
+            if header is None:
+                header = cells or []
+                check_header(upload, header)
+            elif cells and len(cells) != len(header):
+                upload.refuse(begin, f"Line has {len(cells)} cells, and the header {len(header)}")
+            elif cells:
+                values = {c: value_of(c, text) for c, text in zip(header, cells, strict=True)}
+                yield begin, {c: v for c, v in values.items() if v is not MISSING}
+        if cells is None or header is None or 1 in upload.errors:
             return
+        size = 0 if cells else size
 
 
-def check_header(upload: Import, header: list[str]) -> list[str]:
-    """The header, or nothing if it is bad."""
-    for column in header:
-        if column not in COLUMNS or header.count(column) > 1:
-            upload.refuse(1, "Column is unknown, or there twice", column)
+def check_header(upload: Import, header: list[str]) -> None:
+    """Refuse line 1 for columns that are unknown, there twice or missing."""
+    if len(header) > len(COLUMNS):
+        upload.refuse(1, f"The header has more columns than there are: {', '.join(COLUMNS)}")
+        return
+    for column in sorted({c for c in header if c not in COLUMNS or header.count(c) > 1}):
+        upload.refuse(1, "Column is unknown, or there twice", column)
     if "sku" not in header:
         upload.refuse(1, "The header has to name this column", "sku", type="missing")
-    return [] if upload.errors else header
 
 
 PRODUCT = SQLModel.metadata.tables["product"]
@@ -1556,33 +1615,30 @@ DEFAULTS = {n: f.default for n, f in ProductBase.model_fields.items() if not f.i
 KEPT = {"id", "created_at", "updated_at"}  # of a product that exists
 
 
-def import_batch(session: Session, upload: Import, batch: list[tuple[int, dict[str, Any]]]) -> None:
+def import_batch(session: Session, upload: Import, batch: dict[str, Line]) -> None:
     """Insert and update what some lines say, in a handful of statements."""
-    rows, categories, slugs, names = look_up_lines(session, [sent for _, sent in batch])
-    inserts: dict[str, Any] = {}
-    updates: dict[str, Any] = {}
-    for line, sent in batch:
-        sku, category, old = sent["sku"], sent.pop("category", MISSING), rows.get(sent["sku"])
-        if not sent.get("slug"):
-            sent.pop("slug", None)
+    rows, categories, slugs, names = look_up_lines(session, [sent for _, sent in batch.values()])
+    inserts: list[dict[str, Any]] = []
+    updates: list[dict[str, Any]] = []
+    for sku, (line, sent) in batch.items():
+        category, old = sent.pop("category", MISSING), rows.get(sku)
         if category is not MISSING and category not in categories:
             upload.refuse(line, "Refers to nothing", "category")
             continue
         if category is not MISSING:
             sent["category_id"] = categories[category]
+        if not sent.get("slug"):
+            sent.pop("slug", None)
         if old:
             new = old | {name: value for name, value in sent.items() if name not in KEPT}
-            upload.updated += 1
-        elif new := new_product(session, upload, line, sent, slugs):
-            upload.created += 1
         else:
-            continue
-        take(upload, line, slugs, "slug", old, new)
-        take(upload, line, names, "name", old, new)
-        if new != old:
-            (updates if "id" in new else inserts)[sku] = rows[sku] = new
-    if not upload.errors:
-        write_products(session, inserts.values(), updates.values())
+            new = new_product(session, upload, line, sent, slugs)
+        if new and take(upload, line, slugs, names, old, new):
+            upload.updated += bool(old)
+            upload.created += not old
+            if new != old:
+                (updates if old else inserts).append(new)
+    write_products(session, inserts, updates)
 
 
 Owners = dict[Any, str]  # whose a unique value is, by SKU
@@ -1598,11 +1654,8 @@ def look_up_lines(
     rows = {row.sku: row._asdict() for row in run(locked)}
     named = {sent["category"] for sent in lines if sent.get("category")}
     categories = run(select(Category.slug, Category.id).where(col(Category.slug).in_(named)))
-    slugs, names = set(), set()
-    for sent in lines:
-        old = rows.get(sent["sku"], {"name": None})
-        names.add(sent.get("name", old["name"]))
-        slugs.add(sent.get("slug") or ("" if "id" in old else base_slug(sent.get("name", ""))))
+    slugs = {sent.get("slug") or base_slug("product", sent.get("name", "")) for sent in lines}
+    names = {sent.get("name") or rows.get(sent["sku"], {}).get("name") for sent in lines}
     owners = run(select(c.slug, c.sku).where(c.slug.in_(slugs)))
     pairs = run(select(c.name, c.category_id, c.sku).where(c.name.in_(names)))
     return (
@@ -1622,40 +1675,52 @@ def new_product(
         upload.refuse(line, "Field required", name, type="missing")
     if missing:
         return {}
-    slug = sent.get("slug") or base_slug(sent["name"]) or "product"
-    if "slug" not in sent and slug in slugs:
-        slug = free_slug(session, Product, sent["name"], set(), set(slugs))
+    if "slug" not in sent:
+        slug = sent["slug"] = base_slug("product", sent["name"])
+        retry_on_conflict(session, "slug")
+        if slug in slugs:
+            first = upload.numbers.get(slug, 2)
+            sent["slug"] = free_slug(session, Product, sent["name"], taken=slugs, first=first)
+            upload.numbers[slug] = int(sent["slug"].rpartition("-")[2]) + 1
     created = sent.get("created_at", now())
-    row = {**DEFAULTS, "created_at": created, "updated_at": created, **sent, "slug": slug}
+    row = {**DEFAULTS, "created_at": created, "updated_at": created, **sent}
     row.pop("id", None)
     return row
 
 
 def take(
-    upload: Import, line: int, owners: Owners, field: str, old: Any, new: dict[str, Any]
-) -> None:
-    """Make a unique slug, or name in a category, this product's; or refuse the line."""
+    upload: Import, line: int, slugs: Owners, names: Owners, old: Any, new: dict[str, Any]
+) -> bool:
+    """Make the slug, and the name in the category, this product's; or refuse the line."""
 
-    def value(row: dict[str, Any]) -> Any:
-        return row["slug"] if field == "slug" else (row["name"], row["category_id"])
+    def slug_of(row: dict[str, Any]) -> Any:
+        return row["slug"]
 
-    if old and owners.get(value(old)) == old["sku"]:
-        del owners[value(old)]
-    is_unique = field == "slug" or new["category_id"] is not None
-    if is_unique and owners.setdefault(value(new), new["sku"]) != new["sku"]:
-        upload.refuse(line, "Already exists", field)
+    def name_of(row: dict[str, Any]) -> Any:
+        return (row["name"], row["category_id"]) if row["category_id"] else None
+
+    is_free = True
+    for owners, value_of_row, name in ((slugs, slug_of, "slug"), (names, name_of, "name")):
+        value = value_of_row(new)
+        if old and owners.get(value_of_row(old)) == new["sku"]:
+            del owners[value_of_row(old)]
+        if value and owners.setdefault(value, new["sku"]) != new["sku"]:
+            upload.refuse(line, "Already exists", name)
+            is_free = False
+    return is_free
 
 
-def write_products(session: Session, inserts: Collection[Any], updates: Collection[Any]) -> None:
+def write_products(session: Session, inserts: list[Any], updates: list[Any]) -> None:
     run = session.connection().execute
     if updates:
-        later = [
-            {**row, "row": row["id"], "version": row["version"] + 1, "updated_at": now()}
+        same = PRODUCT.c.id == bindparam("product_id")  # by that name: see db.first_taken
+        changes = [
+            {**row, "product_id": row["id"], "version": row["version"] + 1, "updated_at": now()}
             for row in updates
         ]
-        run(update(PRODUCT).where(PRODUCT.c.id == bindparam("row")), later)
+        run(update(PRODUCT).where(same), changes)
     if inserts:
-        run(insert(PRODUCT), list(inserts))
+        run(insert(PRODUCT), inserts)
 
 
 # Orders ---------------------------------------------------------------------------------
@@ -1831,14 +1896,13 @@ def undo_order(session: Session, order: Order) -> None:
 
 
 EVENT = {
-    "properties": {
-        "event": {"const": "notification"},
-        "data": {
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/Notification"},
-        },
-    }
+    "event": {"const": "notification"},
+    "data": {
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/Notification"},
+    },
 }
+EVENTS = {"schema": {"type": "string"}, "itemSchema": {"properties": EVENT}}
 
 
 @app.get("/notifications/")
@@ -1861,6 +1925,7 @@ def list_notifications(
 new_notifications = db.Feed(Notification)
 LastEventId = Annotated[
     Count | None,
+    BeforeValidator(lambda id: id or None),  # an empty one says that there was none yet
     Header(alias="Last-Event-ID", description="The last one seen: those after it come first."),
 ]
 
@@ -1872,7 +1937,7 @@ async def join_notifications(last_event_id: LastEventId = None) -> AsyncGenerato
 @app.get(
     "/notifications/events",
     response_class=EventSourceResponse,
-    responses=problems(503) | {200: {"content": {"text/event-stream": {"itemSchema": EVENT}}}},
+    responses=problems(503) | {200: {"content": {"text/event-stream": EVENTS}}},
 )
 async def stream_notifications(
     notifications: Annotated[AsyncGenerator[Notification], Depends(join_notifications)],
@@ -1903,6 +1968,7 @@ def notify(session: Session, order: Order, message: str) -> None:
 # Posts ----------------------------------------------------------------------------------
 
 WITH_TAGS = selectinload(cast(Any, Post.tags))
+WITH_TAGS_AT_ONCE = joinedload(cast(Any, Post.tags))  # in one statement: as of one moment
 
 
 @app.get("/posts/", response_model=list[PostRead])
@@ -1939,7 +2005,7 @@ def create_post(session: Write, data: PostCreate) -> Post:
 @app.get("/posts/{post_id}", response_model=PostRead)
 def read_post(session: Read, post_id: Id) -> Post:
     """Read a post with its tags."""
-    return get_or_404(session, Post, post_id, WITH_TAGS)
+    return get_or_404(session, Post, post_id, WITH_TAGS_AT_ONCE)
 
 
 @app.put("/posts/{post_id}", response_model=PostRead)
@@ -1968,7 +2034,7 @@ def delete_post(session: Write, post_id: Id) -> None:
 
 @app.post("/posts/{post_id}/views")
 def count_view(session: Write, post_id: Id) -> PostViews:
-    """Count a view of the post; `updated_at` stays."""
+    """Count a view of the post. Its `updated_at` stays; its ETag changes."""
     post = get_or_404(session, Post, post_id)
     post.view_count += 1
     flag_modified(post, "updated_at")  # keep it, instead of setting it anew
@@ -1976,7 +2042,9 @@ def count_view(session: Write, post_id: Id) -> PostViews:
 
 
 def set_tags(session: Session, post: Post, ids: list[int]) -> None:
-    tags = list(session.exec(select(Tag).where(col(Tag.id).in_(ids)).order_by(col(Tag.id))))
+    query = select(Tag).where(col(Tag.id).in_(ids)).order_by(col(Tag.id))
+    locked = query.with_for_update(**KEY_SHARE).execution_options(populate_existing=True)
+    tags = list(session.exec(locked))
     if len(tags) < len(set(ids)):
         raise db.ConflictError("tag_ids refers to nothing")
     if post.tags != tags:  # which are in another table: the post itself has to be touched

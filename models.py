@@ -537,6 +537,7 @@ class ProductLine(Partial, ProductFields):
     """A product in a file: with the slug of its category, in place of the id."""
 
     slug: OptionalSlug  # type: ignore[assignment]  # left out: made from the name, or kept
+    stock_quantity: Annotated[int, Field(ge=0, le=2**53), PLAIN]  # cancelled orders add to it
     category: OptionalSlug
     id: Id
     created_at: Moment

@@ -245,6 +245,37 @@ def test_a_listener_that_is_ahead_gets_what_comes_after_its_id(shop: Served) -> 
         assert listener.ids(1) == [new]
 
 
+def test_notifications_that_were_deleted_stop_nobody(shop: Served) -> None:
+    client, engine = shop
+    first = publish(engine)
+    gone = publish(engine)
+    publish(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM notification WHERE id = :id"), {"id": gone})
+    with Listener(client) as new, Listener(client, first) as again:
+        later = publish(engine)
+        assert new.ids(1) == [later]
+        assert again.ids(2) == [gone + 1, later]
+
+
+def test_a_notification_that_was_deleted_is_not_sent_to_who_comes_back(shop: Served) -> None:
+    client, engine = shop
+    with Listener(client) as listener:  # so that the service has them in memory
+        first = publish(engine)
+        gone, last = publish(engine), publish(engine)
+        assert listener.ids(3) == [first, gone, last]
+        with engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM notification WHERE id = :id"), {"id": gone})
+        with Listener(client, first) as again:
+            assert again.ids(1) == [last]
+
+
+def test_an_empty_last_event_id_is_none(shop: Served) -> None:
+    with Listener(shop.client, "") as listener:
+        later = publish(shop.engine)
+        assert listener.ids(1) == [later]
+
+
 @pytest.mark.parametrize("value", ["abc", "-1", "2147483648", "1.5"])
 def test_a_malformed_last_event_id_is_422(shop: Served, value: str) -> None:
     with Listener(shop.client, value) as listener:

@@ -243,6 +243,14 @@ def test_a_malformed_key_is_422_and_nothing_is_done(
     assert keys() == []
 
 
+def test_two_keys_are_422_and_nothing_is_done(shop: httpx2.Client) -> None:
+    twice = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    response = shop.post("/orders/", json=ORDER, headers=twice)
+    assert response.status_code == 422
+    assert [error["loc"] for error in response.json()["errors"]] == [["header", "Idempotency-Key"]]
+    assert keys() == []
+
+
 # Only what was done is stored
 
 

@@ -222,3 +222,23 @@ def test_two_categories_never_come_under_each_other(server: httpx2.Client) -> No
     assert details(answers) == {"A category cannot be its own ancestor"}
     tree = server.get("/categories/tree").json()
     assert [len(root["children"]) for root in tree] == [1] * (CLIENTS // 2)
+
+
+def test_a_post_shows_a_tag_as_it_is_under_its_etag(server: httpx2.Client) -> None:
+    for name in ("Old", "Other"):
+        create(server, "/tags/", {"name": name})
+    create_user(server)
+    post = {"title": "A", "content": "B", "author_id": 1, "tag_ids": [2]}
+    create(server, "/posts/", post)
+    for n in range(20):
+        calls = [
+            sender(server, "PATCH", "/posts/1", {"tag_ids": [1]}),
+            sender(server, "PATCH", "/tags/1", {"name": f"Name {n}"}),
+        ]
+        patched, renamed = at_once(calls)
+        assert (patched.status_code, renamed.status_code) == (200, 200)
+        now = server.get("/posts/1")
+        changed_since = now.headers["ETag"] != patched.headers["ETag"]
+        assert changed_since or now.json() == patched.json()
+        assert now.json()["tags"][0]["name"] == f"Name {n}"
+        assert server.patch("/posts/1", json={"tag_ids": [2]}).status_code == 200

@@ -1,0 +1,1127 @@
+"""Products as a file: the export, the import, and that the one takes what the other gives."""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from http import HTTPStatus
+
+import httpx2
+import pytest
+from conftest import (
+    Call,
+    Json,
+    Make,
+    at_once,
+    create_product,
+    create_user,
+    pages,
+    running,
+    sender,
+    statuses,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_hostile import VALUES, Request, assert_same_everywhere
+from test_hostile import send as send_civilly
+
+import main
+
+HEADER = (
+    "id,name,slug,description,price,stock_quantity,sku,is_active,category,created_at,updated_at"
+)
+CSV = "text/csv"
+JSONL = "application/jsonl"
+FORMATS = pytest.mark.parametrize("format", ["csv", "jsonl"])
+IMPORT_ROWS = int(os.environ.get("IMPORT_ROWS", "20000"))
+NASTY = [
+    'with "quotes", and commas',
+    "two\nlines",
+    "two\r\nlines",
+    "a lone\rreturn",
+    "\n",
+    "\r",
+    "\t",
+    " ",
+    "trailing spaces  ",
+    "  leading spaces",
+    "'",
+    "''",
+    '"',
+    "'quoted'",
+    "'=x",
+    "''=x",
+    "' =x",
+    "=1+1",
+    "+1",
+    "-1",
+    "@x",
+    " =1+1",
+    "\t=1+1",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff20x",
+    "\u00a0=1",
+    "\u2028=1",
+    "007",
+    "1e5",
+    "1.0",
+    "true",
+    "FALSE",
+    "null",
+    "None",
+    "NaN",
+    "2026-01-01",
+    "\U0001f600 \u00e4\u00f6\u00fc \u6f22",
+    "\ufeffmarked",
+    "\u2028",
+    "\x85",
+    "\x1c",
+    "\x7f",
+    ",",
+    ";",
+    "\\",
+    "\\n",
+    "{}",
+]
+
+
+def export(client: httpx2.Client, format: str = "csv") -> httpx2.Response:
+    response = client.get(f"/products/export?format={format}")
+    assert response.status_code == 200, response.text
+    return response
+
+
+def send(client: httpx2.Client, content: str | bytes, kind: str = CSV) -> httpx2.Response:
+    headers = {"Content-Type": kind}
+    return client.post("/products/import", content=content, headers=headers)
+
+
+def send_rows(client: httpx2.Client, *rows: Json) -> httpx2.Response:
+    return send(client, "".join(f"{json.dumps(row)}\n" for row in rows), JSONL)
+
+
+def counts(response: httpx2.Response) -> tuple[int, int]:
+    """How many were created and updated; the whole answer is that."""
+    assert response.status_code == 200, response.text
+    found = response.json()
+    assert list(found) == ["created", "updated"]
+    return found["created"], found["updated"]
+
+
+def refused(response: httpx2.Response) -> list[tuple[list[int | str], str]]:
+    """Where the errors are, and of which type; the rest of a 422 is asserted here."""
+    assert response.status_code == 422, response.text
+    body = response.json()
+    assert list(body) == ["type", "title", "status", "detail", "errors"]
+    assert body["detail"].startswith("line ")
+    assert all(list(error) == ["loc", "msg", "type"] for error in body["errors"])
+    return [(error["loc"], error["type"]) for error in body["errors"]]
+
+
+def catalogue(client: httpx2.Client) -> list[Json]:
+    return [row for page in pages(client, "/products/?limit=100") for row in page.json()]
+
+
+def without_ids(rows: Iterable[Json]) -> list[Json]:
+    return [{name: value for name, value in row.items() if name != "id"} for row in rows]
+
+
+def wipe(client: httpx2.Client) -> None:
+    for row in catalogue(client):
+        assert client.delete(f"/products/{row['id']}").status_code == 204
+
+
+def records(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+
+
+def numbered(numbers: Iterable[int], description: str = "") -> Iterator[bytes]:
+    """A CSV of so many products, piece by piece."""
+    yield b"sku,name,price,stock_quantity,description\r\n"
+    for n in numbers:
+        yield f"N-{n},Number {n},{n % 1000 + 1}.50,{n % 100},{description}\r\n".encode()
+
+
+def many(client: httpx2.Client, n: int, description: str = "") -> None:
+    whole = b"".join(numbered(range(1, n + 1), description))
+    assert counts(send(client, whole)) == (n, 0)
+
+
+# The export
+
+
+def test_an_empty_catalogue_is_exported_as_csv_with_its_header(client: httpx2.Client) -> None:
+    response = client.get("/products/export")
+    assert response.status_code == 200
+    assert response.content == f"\ufeff{HEADER}\r\n".encode()
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="products.csv"'
+
+
+def test_an_empty_catalogue_is_exported_as_no_lines_of_json(client: httpx2.Client) -> None:
+    response = export(client, "jsonl")
+    assert response.content == b""
+    assert response.headers["Content-Type"] == "application/jsonl"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="products.jsonl"'
+
+
+def test_csv_has_a_line_for_each_product_in_the_order_of_ids(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("categories", slug="pots")
+    pot = make("products", name='A "pot", big', price="24.5", sku="b-2", category_id=1)
+    pan = make("products", name="Pan", description="", sku="a-1", is_active=False)
+    assert export(client).content.decode() == (
+        f"\ufeff{HEADER}\r\n"
+        f'1,"A ""pot"", big",a-pot-big,,24.50,100,B-2,true,pots,'
+        f"{pot['created_at']},{pot['updated_at']}\r\n"
+        f"2,Pan,pan,',10.00,100,A-1,false,,{pan['created_at']},{pan['updated_at']}\r\n"
+    )
+
+
+def test_json_lines_are_compact_and_have_the_values_of_the_api(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("categories", slug="pots")
+    pot = make("products", name="Topf f\u00fcr \u6f22", price="24.5", sku="b-2", category_id=1)
+    pan = make("products", name="Pan", description="=1", sku="a-1", is_active=False)
+    expected = [
+        {n: slug if n == "category_id" else v for n, v in row.items()}
+        for row, slug in ((pot, "pots"), (pan, None))
+    ]
+    text = "".join(
+        json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in expected
+    ).replace('"category_id":', '"category":')
+    assert export(client, "jsonl").content.decode() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "\nx",
+        "\uff1d1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20x",
+        " =1",
+        "'=1",
+        "''-1",
+        " ' =1",
+        "'",
+        "",
+    ],
+)
+def test_csv_has_an_apostrophe_before_what_is_a_formula_or_would_be_taken_for_a_mark(
+    client: httpx2.Client, make: Make, text: str
+) -> None:
+    make("products", description=text)
+    assert [row["description"] for row in records(export(client).text)] == [f"'{text}"]
+
+
+@pytest.mark.parametrize("text", ["x", "1", "'x", "x=1", "a-b", " x", "''", "(=1)"])
+def test_csv_has_other_text_as_it_is(client: httpx2.Client, make: Make, text: str) -> None:
+    make("products", description=text)
+    expected = f"'{text}" if text == "''" else text
+    assert [row["description"] for row in records(export(client).text)] == [expected]
+
+
+@FORMATS
+def test_head_of_an_export_has_the_headers_and_no_body(client: httpx2.Client, format: str) -> None:
+    head = client.head(f"/products/export?format={format}")
+    assert (head.status_code, head.content) == (200, b"")
+    get = export(client, format)
+    for name in ("Content-Type", "Content-Disposition"):
+        assert head.headers[name] == get.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("query", "place"), [("format=xlsx", "format"), ("format=", "format"), ("limit=1", "limit")]
+)
+def test_an_unknown_format_or_parameter_of_an_export_is_a_422(
+    client: httpx2.Client, query: str, place: str
+) -> None:
+    response = client.get(f"/products/export?{query}")
+    assert response.status_code == 422
+    assert [error["loc"] for error in response.json()["errors"]] == [["query", place]]
+
+
+@FORMATS
+@pytest.mark.parametrize("n", [999, 1000, 1001, 2000, 2001])
+def test_an_export_of_several_batches_has_every_product_once(
+    client: httpx2.Client, n: int, format: str
+) -> None:
+    many(client, n)
+    text = export(client, format).text
+    rows = records(text) if format == "csv" else [json.loads(line) for line in text.splitlines()]
+    assert [int(row["id"]) for row in rows] == list(range(1, n + 1))
+    assert [row["sku"] for row in rows] == [f"N-{id}" for id in range(1, n + 1)]
+
+
+def test_an_export_has_each_product_once_while_others_come_change_and_go(
+    server: httpx2.Client,
+) -> None:
+    n = 2500  # 25 MB: more than is on its way at any time
+    many(server, n, "x" * 10_000)
+    with server.stream("GET", "/products/export?format=jsonl") as response:
+        lines = response.iter_lines()
+        rows = [json.loads(next(lines))]
+        for id in range(1, 51):
+            assert server.delete(f"/products/{id}").status_code == 204
+        for id in range(51, 61):
+            assert server.patch(f"/products/{id}", json={"price": 1}).status_code == 200
+        create_product(server, 1, 1)
+        rows += [json.loads(line) for line in lines]
+    ids = [row["id"] for row in rows]
+    assert ids == sorted(set(ids))
+    assert set(range(51, n + 1)) <= set(ids) <= set(range(1, n + 2))
+
+
+# The import: what it does
+
+
+def test_an_import_creates_products_with_defaults(client: httpx2.Client) -> None:
+    response = send(client, "sku,name,price\r\npot-1,Tea Pot,24.5\r\n")
+    assert counts(response) == (1, 0)
+    product = client.get("/products/1").json()
+    assert product == {
+        "id": 1,
+        "name": "Tea Pot",
+        "slug": "tea-pot",
+        "description": None,
+        "price": 24.5,
+        "stock_quantity": 0,
+        "sku": "POT-1",
+        "is_active": True,
+        "category_id": None,
+        "created_at": product["created_at"],
+        "updated_at": product["created_at"],
+    }
+
+
+def test_an_import_takes_every_column(client: httpx2.Client, make: Make) -> None:
+    make("categories", slug="pots")
+    values = '7,Pot,the-pot,"Holds\r\ntea.",24.50,3,POT,FALSE,pots,2020-01-02T03:04:05Z,'
+    send(client, f"{HEADER}\r\n{values}2021-01-02T03:04:05.678901Z\r\n").raise_for_status()
+    assert catalogue(client) == [
+        {
+            "id": 1,
+            "name": "Pot",
+            "slug": "the-pot",
+            "description": "Holds\r\ntea.",
+            "price": 24.5,
+            "stock_quantity": 3,
+            "sku": "POT",
+            "is_active": False,
+            "category_id": 1,
+            "created_at": "2020-01-02T03:04:05Z",
+            "updated_at": "2021-01-02T03:04:05.678901Z",
+        }
+    ]
+
+
+def test_times_in_another_zone_are_kept_as_the_same_moment(client: httpx2.Client) -> None:
+    row = {"sku": "A", "name": "A", "price": 1, "created_at": "2020-01-01T00:00:00+02:00"}
+    assert counts(send_rows(client, row)) == (1, 0)
+    (product,) = catalogue(client)
+    assert product["created_at"] == product["updated_at"] == "2019-12-31T22:00:00Z"
+
+
+def test_a_created_product_is_at_its_first_version(client: httpx2.Client, make: Make) -> None:
+    make("products")
+    send_rows(client, {"sku": "A", "name": "A", "price": 1}).raise_for_status()
+    first, second = (client.get(f"/products/{id}").headers["ETag"] for id in (1, 2))
+    assert first == second
+
+
+def test_an_import_changes_what_is_sent_of_a_product_and_nothing_else(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("categories", slug="pots")
+    before = make("products", sku="POT", description="Holds tea.", category_id=1)
+    etag = client.get("/products/1").headers["ETag"]
+    assert counts(send(client, "price,sku\r\n12.5,pOt\r\n")) == (0, 1)
+    response = client.get("/products/1")
+    after = response.json()
+    assert after == before | {"price": 12.5, "updated_at": after["updated_at"]}
+    assert after["updated_at"] > before["updated_at"]
+    assert response.headers["ETag"] != etag
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("name", "Pan", {"name": "Pan"}),
+        ("slug", "pan", {"slug": "pan"}),
+        ("description", "Fries.", {"description": "Fries."}),
+        ("price", "0.01", {"price": 0.01}),
+        ("stock_quantity", "0", {"stock_quantity": 0}),
+        ("is_active", "TRUE", {"is_active": True}),
+        ("category", "pans", {"category_id": 2}),
+        ("description", "", {"description": None}),
+        ("category", "", {"category_id": None}),
+    ],
+)
+def test_an_import_changes_any_field(
+    client: httpx2.Client, make: Make, column: str, value: str, expected: Json
+) -> None:
+    make("categories", slug="pots")
+    make("categories", slug="pans")
+    before = make("products", sku="P", description="x", category_id=1, is_active=False)
+    assert counts(send(client, f"sku,{column}\nP,{value}\n")) == (0, 1)
+    (after,) = catalogue(client)
+    assert after == before | expected | {"updated_at": after["updated_at"]}
+
+
+@pytest.mark.parametrize("column", ["name", "slug", "price", "stock_quantity", "is_active"])
+def test_an_empty_cell_leaves_a_field_that_is_never_null_as_it_is(
+    client: httpx2.Client, make: Make, column: str
+) -> None:
+    before = make("products", sku="P", slug="own", is_active=False)
+    assert counts(send(client, f"sku,{column}\nP,\n")) == (0, 1)
+    assert catalogue(client) == [before]
+
+
+@FORMATS
+def test_an_unchanged_product_keeps_its_version_and_time(
+    client: httpx2.Client, make: Make, format: str
+) -> None:
+    make("categories")
+    make("products", category_id=1, description="x")
+    make("products")
+    before = [client.get(f"/products/{id}") for id in (1, 2)]
+    assert counts(send(client, export(client, format).content, format_type(format))) == (0, 2)
+    after = [client.get(f"/products/{id}") for id in (1, 2)]
+    assert [r.json() for r in after] == [r.json() for r in before]
+    assert [r.headers["ETag"] for r in after] == [r.headers["ETag"] for r in before]
+
+
+def format_type(format: str) -> str:
+    return CSV if format == "csv" else JSONL
+
+
+def test_ids_and_times_of_products_that_exist_stay(client: httpx2.Client, make: Make) -> None:
+    make("products")
+    before = make("products", sku="P")
+    row = {"id": 1, "created_at": "2001-01-01T00:00:00Z", "updated_at": "2001-01-01T00:00:00Z"}
+    assert counts(send_rows(client, {"sku": "P", **row})) == (0, 1)
+    assert client.get("/products/2").json() == before
+
+
+def test_slugs_made_from_names_are_distinct(client: httpx2.Client, make: Make) -> None:
+    make("products", name="Pot")
+    rows = "".join(f"S{n},Pot,1\n" for n in range(12))
+    assert counts(send(client, f"sku,name,price\n{rows}S99,???,1\n")) == (13, 0)
+    slugs = [row["slug"] for row in catalogue(client)]
+    assert slugs == ["pot", *(f"pot-{n}" for n in range(2, 14)), "product"]
+
+
+def test_a_same_sku_twice_is_created_then_changed(client: httpx2.Client) -> None:
+    response = send(client, "sku,name,price,stock_quantity\na,A,1,5\nA,,2,\n")
+    assert counts(response) == (1, 1)
+    (product,) = catalogue(client)
+    assert (product["name"], product["price"], product["stock_quantity"]) == ("A", 2, 5)
+
+
+def test_a_same_sku_twice_far_apart_is_created_then_changed(client: httpx2.Client) -> None:
+    rows = b"".join(numbered(range(1, 1201)))
+    assert counts(send(client, rows + b"n-1,Changed,7,,\r\n")) == (1200, 1)
+    assert client.get("/products/1").json()["name"] == "Changed"
+    assert client.get("/products/1").json()["price"] == 7
+
+
+def test_a_slug_that_an_earlier_line_gives_up_can_be_taken(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("products", sku="A", slug="a")
+    make("products", sku="B", slug="b")
+    assert counts(send(client, "sku,slug\nA,c\nB,a\n")) == (0, 2)
+    assert [row["slug"] for row in catalogue(client)] == ["c", "a"]
+
+
+def test_a_slug_that_is_given_up_can_be_taken_by_a_product_that_was_named_before(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("products", sku="A", slug="a")
+    make("products", sku="B", slug="b")
+    assert counts(send(client, "sku,slug,price\nB,,5\nA,c,\nB,a,\n")) == (0, 3)
+    assert [row["slug"] for row in catalogue(client)] == ["c", "a"]
+
+
+def test_a_name_that_an_earlier_line_moves_away_can_be_taken(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("categories", slug="pots")
+    make("products", sku="A", name="Pot", category_id=1)
+    make("products", sku="B", name="Pot")
+    assert counts(send(client, "sku,category\nA,\nB,pots\n")) == (0, 2)
+    assert [row["category_id"] for row in catalogue(client)] == [None, 1]
+
+
+def test_the_same_name_may_be_in_two_categories_and_twice_in_none(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("categories", slug="pots")
+    make("categories", slug="pans")
+    text = "sku,name,price,category\nA,X,1,pots\nB,X,1,pans\nC,X,1,\nD,X,1,\n"
+    assert counts(send(client, text)) == (4, 0)
+    assert [row["category_id"] for row in catalogue(client)] == [1, 2, None, None]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"sku,name,price\r\nA,A,1\r\n",
+        b"sku,name,price\nA,A,1",
+        b"\xef\xbb\xbfsku,name,price\r\nA,A,1\n",
+        b'\xef\xbb\xbf"sku","name","price"\n"A","A","1"\n',
+        b"price,sku,name\n1,a,A\n\n\r\n",
+        b"sku,name,price\n\n\r\nA,A,1\n",
+        b"sku,name,price\nA,A,1.0\n",
+    ],
+)
+def test_csv_is_taken_with_a_mark_or_not_and_any_line_end(
+    client: httpx2.Client, content: bytes
+) -> None:
+    assert counts(send(client, content)) == (1, 0)
+    (product,) = catalogue(client)
+    assert (product["sku"], product["name"], product["price"]) == ("A", "A", 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"sku": "A", "name": "A", "price": 1}\n',
+        b'{"sku": "A", "name": "A", "price": "1.00"}',
+        b'\xef\xbb\xbf{"sku": "A", "name": "A", "price": 1}\r\n\r\n',
+        b'\n\n  {"sku": "A", "name": "A", "price": 1.0, "slug": null}  \n\n',
+    ],
+)
+def test_json_lines_are_taken_with_a_mark_or_not_and_any_line_end(
+    client: httpx2.Client, content: bytes
+) -> None:
+    assert counts(send(client, content, JSONL)) == (1, 0)
+    (product,) = catalogue(client)
+    assert (product["sku"], product["name"], product["price"]) == ("A", "A", 1)
+
+
+@pytest.mark.parametrize("content", [f"{HEADER}\r\n", f"\ufeff{HEADER}", "sku\n\n\n"])
+def test_a_header_alone_imports_nothing(client: httpx2.Client, content: str) -> None:
+    assert counts(send(client, content)) == (0, 0)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_no_lines_of_json_import_nothing(client: httpx2.Client, content: str) -> None:
+    assert counts(send(client, content, JSONL)) == (0, 0)
+
+
+# What comes out goes in again
+
+
+@FORMATS
+def test_a_catalogue_that_is_exported_wiped_and_imported_is_the_same(
+    client: httpx2.Client, make: Make, format: str
+) -> None:
+    make("categories", slug="pots")
+    for n, text in enumerate([*NASTY, "x"]):
+        make("products", name=text, description=text, sku=f"-{n}-", category_id=1)
+    make("products", description="", price=0.01, is_active=False)
+    make("products", price="99999999.99", stock_quantity=2**31 - 1, name="n" * 200)
+    assert client.patch("/products/1", json={"price": 3}).status_code == 200
+    file, before = export(client, format).content, catalogue(client)
+    wipe(client)
+    assert counts(send(client, file, format_type(format))) == (len(before), 0)
+    assert without_ids(catalogue(client)) == without_ids(before)
+    assert counts(send(client, file, format_type(format))) == (0, len(before))
+    assert without_ids(catalogue(client)) == without_ids(before)
+
+
+@FORMATS
+def test_stock_above_what_a_client_may_name_goes_out_and_in(
+    client: httpx2.Client, make: Make, format: str
+) -> None:
+    make("users")
+    make("products", stock_quantity=2**31 - 1)
+    make("orders", user_id=1, items=[{"product_id": 1, "quantity": 5}])
+    assert client.patch("/products/1", json={"stock_quantity": 2**31 - 1}).status_code == 200
+    path = "/orders/1/status?new_status=cancelled"
+    assert client.patch(path).status_code == 200
+    before = catalogue(client)
+    assert before[0]["stock_quantity"] == 2**31 + 4
+    assert counts(send(client, export(client, format).content, format_type(format))) == (0, 1)
+    assert catalogue(client) == before
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+MARKED = st.text(st.sampled_from("'=+-@\t\r\n \",\uff1d\uff0b\uff0d\uff20x\u00a0\x1c"))
+
+
+@given(text=TEXTS | MARKED)
+@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+def test_a_cell_says_the_same_text_when_it_is_read(text: str) -> None:
+    for column in ("name", "description"):
+        assert main.value_of(column, main.csv_cell(text)) == text
+
+
+@given(text=TEXTS | MARKED)
+@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+def test_no_cell_is_a_formula_or_empty(text: str) -> None:
+    cell = main.csv_cell(text)
+    assert cell
+    assert cell.lstrip()[:1] not in set("=+-@\uff1d\uff0b\uff0d\uff20")
+    assert cell[0] not in "\t\r\n"
+
+
+# What an import refuses
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "application/json",
+        "text/plain",
+        "multipart/form-data",
+        "text/csv; charset=latin-1",
+        "text/csv; charset=utf-16",
+        "application/jsonl; charset=windows-1252",
+        "text/csv, text/csv",
+    ],
+)
+def test_another_content_type_or_charset_is_a_415(client: httpx2.Client, kind: str) -> None:
+    response = send(client, "sku,name,price\nA,A,1\n", kind)
+    assert response.status_code == 415
+    assert response.json() == {
+        "type": "about:blank",
+        "title": "Unsupported Media Type",
+        "status": 415,
+        "detail": "Send text/csv or application/jsonl, in UTF-8",
+    }
+    assert catalogue(client) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["TEXT/CSV", "text/csv; charset=UTF-8", 'text/csv;header=present;charset="utf-8"']
+)
+def test_a_content_type_may_have_parameters_and_capitals(client: httpx2.Client, kind: str) -> None:
+    assert counts(send(client, "sku,name,price\nA,A,1\n", kind)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/csv; charset*" + "1" * 5000 + "=utf-8",
+        "text/csv; charset*=x''%ff",
+        "text/csv; charset*=idna''%2e%2e",
+        "text/csv; charset*0=u; charset*1=tf-8",
+        "text/csv; charset*0*=u; charset*00=tf-8",
+        'text/csv; charset="',
+        "text/csv; =; ;;",
+    ],
+)
+def test_an_odd_content_type_is_taken_or_a_415(client: httpx2.Client, kind: str) -> None:
+    assert send(client, "sku\n", kind).status_code in (200, 415)
+
+
+def test_an_unknown_parameter_of_an_import_is_a_422(client: httpx2.Client) -> None:
+    response = client.post(
+        "/products/import?dry_run=1", content="sku\n", headers={"Content-Type": CSV}
+    )
+    assert response.status_code == 422
+    assert [error["loc"] for error in response.json()["errors"]] == [["query", "dry_run"]]
+
+
+def test_a_refused_line_is_told_by_its_number_and_field(client: httpx2.Client) -> None:
+    response = send(client, "sku,name,price\nA,A,1\nB,B,-1\n")
+    assert response.status_code == 422
+    assert response.json() == {
+        "type": "about:blank",
+        "title": HTTPStatus(422).phrase,
+        "status": 422,
+        "detail": "line 3.price: Input should be greater than 0",
+        "errors": [
+            {
+                "loc": ["line", 3, "price"],
+                "msg": "Input should be greater than 0",
+                "type": "greater_than",
+            }
+        ],
+    }
+    assert catalogue(client) == []
+
+
+def test_a_refused_import_changes_nothing(client: httpx2.Client, make: Make) -> None:
+    before = make("products", sku="P")
+    text = b"".join(numbered(range(1200))) + b"P,Changed,1,1,\r\nX,,1,1,\r\n"
+    assert refused(send(client, text)) == [(["line", 1203, "name"], "missing")]
+    assert catalogue(client) == [before]
+
+
+BAD_CSV: list[tuple[str | bytes, list[tuple[int | str, ...]]]] = [
+    ("sku,name,price\nA,A,\n", [(2, "price")]),
+    ("sku,name,price\nA,,1\n", [(2, "name")]),
+    ("sku,price,name\nA,,\n", [(2, "name"), (2, "price")]),
+    ("sku,name,price\n,A,1\n", [(2, "sku")]),
+    ("sku,name,price\nA B,A,1\n", [(2, "sku")]),
+    ("sku,name,price\nA,A,1e5\n", [(2, "price")]),
+    ("sku,name,price\nA,A,NaN\n", [(2, "price")]),
+    ("sku,name,price\nA,A,Infinity\n", [(2, "price")]),
+    ("sku,name,price\nA,A,1_000\n", [(2, "price")]),
+    ('sku,name,price\nA,A,"1,5"\n', [(2, "price")]),
+    ("sku,name,price\nA,A,1.005\n", [(2, "price")]),
+    ("sku,name,price\nA,A,0\n", [(2, "price")]),
+    ("sku,name,price\nA,A,100000000\n", [(2, "price")]),
+    ("sku,name,price\nA,A,'1\n", [(2, "price")]),
+    ("sku,name,price,stock_quantity\nA,A,1,-1\n", [(2, "stock_quantity")]),
+    ("sku,name,price,stock_quantity\nA,A,1,1.5\n", [(2, "stock_quantity")]),
+    ("sku,name,price,stock_quantity\nA,A,1,9007199254740993\n", [(2, "stock_quantity")]),
+    ("sku,name,price,is_active\nA,A,1,1\n", [(2, "is_active")]),
+    ("sku,name,price,is_active\nA,A,1,yes\n", [(2, "is_active")]),
+    ("sku,name,price,id\nA,A,1,0\n", [(2, "id")]),
+    ("sku,name,price,slug\nA,A,1,A\n", [(2, "slug")]),
+    ("sku,name,price,category\nA,A,1,none\n", [(2, "category")]),
+    ("sku,name,price,category\nA,A,1,Not A Slug\n", [(2, "category")]),
+    ("sku,name,price,created_at\nA,A,1,yesterday\n", [(2, "created_at")]),
+    ("sku,name,price,created_at\nA,A,1,2026-01-01T00:00:00\n", [(2, "created_at")]),
+    ("sku,name,price,created_at\nA,A,1,1969-12-31T23:59:59Z\n", [(2, "created_at")]),
+    ("sku,name,price,created_at\nA,A,1,9999-12-31T00:00:00Z\n", [(2, "created_at")]),
+    ("sku,name,price,created_at\nA,A,1,2026-02-30T00:00:00Z\n", [(2, "created_at")]),
+    (f"sku,name,price\nA,{'n' * 201},1\n", [(2, "name")]),
+    ("sku,name,price\nA,A,1,1\n", [(2,)]),
+    ("sku,name,price\nA,A\n", [(2,)]),
+    ('sku,name,price\nA,"A" ,1\n', [(2,)]),
+    ('sku,name,price\nA,"A,1\n', [(2,)]),
+    ("sku,name,price\nA,A\r,1\n", [(2,)]),
+    ("sku,name,price\nA,A\0,1\n", [(2, "name")]),
+    (b"sku,name,price\nA,\xff,1\n", [(2, "name")]),
+    (b"sku,name,price\nA,\xed\xa0\x80,1\n", [(2, "name")]),
+    (b"sku,name,price\nA,A,\xff\n", [(2, "price")]),
+    (b"sku,name,price,created_at\nA,A,1,\xff\n", [(2, "created_at")]),
+    (b"sku,name,price,is_active\nA,A,1,\xff\n", [(2, "is_active")]),
+    (b"sku,name,price,id\nA,A,1,\xff\n", [(2, "id")]),
+    (b"sku,name,price,category\nA,A,1,\xff\n", [(2, "category")]),
+    ("sku,name,price\nA,A,1\n\ufeffB,B,1\n", [(3, "sku")]),
+    ("sku,name,colour\nA,A,red\n", [(1, "colour")]),
+    ("sku,name,name\nA,A,A\n", [(1, "name"), (1, "name")]),
+    ("sku,category_id\nA,1\n", [(1, "category_id")]),
+    ("SKU,name\nA,1\n", [(1, "SKU"), (1, "sku")]),
+    ("name,price\nA,1\n", [(1, "sku")]),
+    ("", [(1, "sku")]),
+    ("\n\n", [(1, "sku")]),
+    (
+        'sku,name,price\nA,"two\nlines",1\nB,"three\n\nlines",-1\n\nC,C,\n',
+        [(4, "price"), (8, "price")],
+    ),
+]
+BAD_CSV_IDS = [repr(content)[15:60] for content, _ in BAD_CSV]
+
+
+@pytest.mark.parametrize(("content", "places"), BAD_CSV, ids=BAD_CSV_IDS)
+def test_csv_that_is_wrong_is_refused_where_it_is_wrong(
+    client: httpx2.Client, content: str | bytes, places: list[tuple[int | str, ...]]
+) -> None:
+    found = refused(send(client, content))
+    assert sorted(tuple(loc[1:]) for loc, _ in found) == sorted(dict.fromkeys(places))
+    assert catalogue(client) == []
+
+
+BAD_JSON: list[tuple[str | bytes, list[tuple[int | str, ...]]]] = [
+    ("{", [(1,)]),
+    ("null", [(1,)]),
+    ("[]", [(1,)]),
+    ('"text"', [(1,)]),
+    ("\n\n1\n", [(3,)]),
+    ("{} {}", [(1,)]),
+    ("{}", [(1, "sku")]),
+    ('{"sku": null}', [(1, "sku")]),
+    ('{"sku": 1}', [(1, "sku")]),
+    ('{"sku": "A"}', [(1, "name"), (1, "price")]),
+    ('{"sku": "A", "name": null, "price": 1}', [(1, "name")]),
+    ('{"sku": "A", "name": "A", "price": NaN}', [(1,)]),
+    ('{"sku": "A", "name": "A", "price": true}', [(1, "price")]),
+    ('{"sku": "A", "name": "A", "price": 1e400}', [(1,)]),
+    ('{"sku": "A", "name": "A", "price": ' + "9" * 5000 + "}", [(1,)]),
+    ('{"sku": "A", "name": "A", "price": 1, "is_active": "true"}', [(1, "is_active")]),
+    ('{"sku": "A", "name": "A", "price": 1, "category_id": 1}', [(1, "category_id")]),
+    ('{"sku": "A", "name": "A", "price": 1, "category": 1}', [(1, "category")]),
+    ('{"sku": "A", "name": "\\u0000", "price": 1}', [(1, "name")]),
+    ('{"sku": "A", "name": "\\ud800", "price": 1}', [(1, "name")]),
+    ('{"sku": "A", "name": "A", "price": 1, "\\ud800": 1}', [(1,)]),
+    ('{"sku": "A", "name": "A", "price": 1, "created_at": "\\ud800"}', [(1, "created_at")]),
+    ('{"sku": "A", "name": "A", "price": 1, "category": "\\ud800"}', [(1, "category")]),
+    (b'{"sku": "A", "name": "\xff", "price": 1}', [(1, "name")]),
+    (b'{"sku": "A", "name": "A\x00", "price": 1}', [(1,)]),
+    ("[" * 200_000, [(1,)]),
+    ('{"a":' * 100_000, [(1,)]),
+    ('{"sku": "A", "name": "A", "price": 1}\n{"sku": "B", "name": "B"}\n', [(2, "price")]),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "places"), BAD_JSON, ids=[repr(content)[:40] for content, _ in BAD_JSON]
+)
+def test_json_lines_that_are_wrong_are_refused_where_they_are_wrong(
+    client: httpx2.Client, content: str | bytes, places: list[tuple[int | str, ...]]
+) -> None:
+    found = refused(send(client, content, JSONL))
+    assert sorted(tuple(loc[1:]) for loc, _ in found) == sorted(places)
+    assert catalogue(client) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("kind", [CSV, JSONL])
+def test_what_is_not_utf_8_is_refused(client: httpx2.Client, encoding: str, kind: str) -> None:
+    text = "sku,name,price\nA,A,1\n" if kind == CSV else '{"sku": "A", "name": "A", "price": 1}\n'
+    assert {loc[0] for loc, _ in refused(send(client, text.encode(encoding), kind))} == {"line"}
+    assert catalogue(client) == []
+
+
+def test_what_was_refused_is_not_repeated(client: httpx2.Client, make: Make) -> None:
+    make("products", slug="secret-slug", name="SECRET")
+    text = (
+        "sku,name,price,slug,category,created_at\n"
+        "SECRET!,A,1,,,\n"
+        f"A,{'SECRET' * 100},1,,,\n"
+        "A,A,SECRET,,,\n"
+        "A,A,1,secret-slug,,\n"
+        "A,A,1,,secret-slug,\n"
+        "A,A,1,,,SECRET\n"
+        'A,"SECRET"x,1,,,\n'
+    )
+    response = send(client, text)
+    assert [loc[1] for loc, _ in refused(response)] == [2, 3, 4, 5, 6, 7, 8]
+    assert "secret" not in response.text.lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("sku,name,price,slug\nB,B,1,taken\n", [["line", 2, "slug"]]),
+        ("sku,slug\nOTHER,taken\n", [["line", 2, "slug"]]),
+        ("sku,name,price,category\nB,Taken,1,pots\n", [["line", 2, "name"]]),
+        ("sku,category\nOTHER,pots\n", [["line", 2, "name"]]),
+        ("sku,name,price,slug\nB,B,1,new\nC,C,1,new\n", [["line", 3, "slug"]]),
+        ("sku,name,price,category\nB,B,1,pots\nC,B,1,pots\n", [["line", 3, "name"]]),
+    ],
+)
+def test_a_slug_or_name_that_is_taken_is_refused(
+    client: httpx2.Client, make: Make, text: str, places: list[Json]
+) -> None:
+    make("categories", slug="pots")
+    make("products", name="Taken", sku="T", slug="taken", category_id=1)
+    make("products", name="Taken", sku="OTHER", slug="other")
+    before = catalogue(client)
+    assert [loc for loc, _ in refused(send(client, text))] == places
+    assert catalogue(client) == before
+
+
+def test_a_slug_that_a_far_earlier_line_took_is_refused(client: httpx2.Client) -> None:
+    text = b"".join(numbered(range(1, 1201))) + b"X,Number 1,1,1,\r\n"
+    assert counts(send(client, text)) == (1201, 0)
+    assert client.get("/products/1201").json()["slug"] == "number-1-2"
+    again = b"sku,slug\r\n" + b"".join(b"N-%d,s%d\r\n" % (n, n) for n in range(1, 1201))
+    assert [loc for loc, _ in refused(send(client, again + b"X,s1\r\n"))] == [
+        ["line", 1202, "slug"]
+    ]
+
+
+def test_lines_far_after_a_bad_one_are_judged_by_what_came_before(client: httpx2.Client) -> None:
+    text = b"".join(numbered(range(1, 1201))).replace(b",2.50,", b",-1,", 1)
+    assert refused(send(client, text + b"N-900,,7,,\r\n")) == [
+        (["line", 2, "price"], "greater_than")
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sku,name,price\n" + "A,A,-1\n" * 100_000,
+        "sku,name,price\n" + "A,A\n" * 100_000,
+        "sku,name,price,category\n" + "A,A,1,none\n" * 100_000,
+        "sku,name,price\n" + "".join(f"S{n},A,\n" for n in range(50_000)),
+        "sku,name,price\n" + 'A,"A"A,1\n' * 100_000,
+    ],
+)
+def test_the_first_100_bad_lines_are_told_and_no_more(client: httpx2.Client, text: str) -> None:
+    assert [loc[1] for loc, _ in refused(send(client, text))] == list(range(2, 102))
+
+
+def test_the_first_100_bad_lines_are_told_though_others_are_found_before_them(
+    client: httpx2.Client,
+) -> None:
+    bad = ["A,A,1,none\n", "A,A,-1,\n"]  # what the database says, and what the line says itself
+    text = "sku,name,price,category\n" + "".join(bad * 300)
+    assert [loc[1] for loc, _ in refused(send(client, text))] == list(range(2, 102))
+
+
+def test_the_first_100_bad_lines_are_told_though_much_is_wrong_with_each(
+    client: httpx2.Client,
+) -> None:
+    row = json.dumps({f"unknown{n}": 1 for n in range(40)})
+    found = refused(send(client, f"{row}\n" * 200, JSONL))
+    assert sorted({loc[1] for loc, _ in found if isinstance(loc[1], int)}) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e9", "\U0001f600"])
+@pytest.mark.parametrize("kind", [CSV, JSONL])
+def test_a_line_of_more_than_a_mebibyte_is_refused_as_one_line(
+    client: httpx2.Client, kind: str, letter: str
+) -> None:
+    long = letter * (1_100_000 // len(letter.encode()))
+    text = (
+        f"sku,name,price\n{long},A,1\n"
+        if kind == CSV
+        else f'{{"sku": "A", "name": "A", "price": 1}}\n{{"sku": "{long}"}}\n'
+    )
+    assert {loc[1] for loc, _ in refused(send(client, text, kind))} == {2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sku,name,price\n" + "," * 1_000_000 + "\n",
+        "sku,name,price\n" + "A,A,1" + "," * 1_000_000,
+        "sku,name,price\n" + '"' * 1_000_001,
+        'sku,name,price\n"' + "A\n" * 1_000_000,
+        "sku,name,price\nA,A," + "9" * 1_000_000 + "\n",
+        'sku,name,price\nA,"' + "A" * 100_000 + '",1\n',
+        "a," * 20_000 + "sku\n",
+        "sku," + ",".join(["id"] * 5_000) + "\n",
+        "\r".join(["sku,name,price", "A,A,1"] * 1000),
+        "\0" * 100_000,
+        "\x1a\n",
+    ],
+    ids=range(11),
+)
+def test_hostile_csv_is_refused(client: httpx2.Client, text: str) -> None:
+    assert 1 <= len(refused(send(client, text))) <= 1000
+    assert catalogue(client) == []
+
+
+@pytest.mark.parametrize("column", HEADER.split(","))
+def test_a_hostile_value_is_answered_civilly_and_alike_on_every_database(
+    client: httpx2.Client, column: str
+) -> None:
+    others = {"sku": "A", "name": "A", "price": 1}
+    requests: list[Request] = []
+    for value in VALUES:
+        line = json.dumps({**others, column: "HERE"}).replace('"HERE"', value)
+        content = line.encode("utf-8", "surrogatepass")
+        requests.append(("POST", "/products/import", content, JSONL))
+        text = json.loads(value) if value.startswith('"') else value
+        content = csv_of({**others, column: text})
+        requests.append(("POST", "/products/import", content, CSV))
+    answers = {request: send_civilly(client, request) for request in dict.fromkeys(requests)}
+    assert_same_everywhere(f"import {column}", answers)
+
+
+def csv_of(row: Json) -> bytes:
+    file = io.StringIO()
+    csv.writer(file).writerows([row.keys(), row.values()])
+    return file.getvalue().encode("utf-8", "surrogatepass")
+
+
+def test_thousands_of_products_may_have_one_name(client: httpx2.Client) -> None:
+    n = 5000
+    text = "sku,name,price\n" + "".join(f"S{id},Same,1\n" for id in range(n))
+    assert counts(send(client, text)) == (n, 0)
+    assert client.get(f"/products/{n}").json()["slug"] == f"same-{n}"
+
+
+# How large a file may be
+
+
+def test_a_file_may_be_of_64_mebibytes_and_no_more(client: httpx2.Client) -> None:
+    limit = 64 * 1024 * 1024
+    line = b"," * 1000 + b"\n"
+    largest = (b"sku\n" + line * (limit // len(line) + 1))[:limit]
+    assert refused(send(client, largest))
+    response = send(client, largest + b"x")
+    assert response.status_code == 413
+    assert response.json()["detail"] == f"The body is over {limit} bytes"
+
+
+def test_a_file_of_unknown_size_may_be_of_64_mebibytes_and_no_more(server: httpx2.Client) -> None:
+    def pieces(n: int) -> Iterator[bytes]:
+        yield b"sku\n"
+        for _ in range(n):
+            yield b"," * 65_535 + b"\n"
+
+    assert refused(send_stream(server, pieces(1000)))
+    assert send_stream(server, pieces(1024)).status_code == 413
+
+
+def send_stream(client: httpx2.Client, content: Iterator[bytes]) -> httpx2.Response:
+    return client.post("/products/import", content=content, headers={"Content-Type": CSV})
+
+
+def test_a_file_under_the_prefix_may_be_as_large(client: httpx2.Client) -> None:
+    headers = {"Content-Type": CSV}
+    content = b"sku,name,price\n" + (b"\n" * 200_000 + b"A,A,1\n") * 6
+    response = client.post("/api/v1/products/import", content=content, headers=headers)
+    assert counts(response) == (1, 5)
+
+
+def test_other_bodies_may_be_of_one_mebibyte(client: httpx2.Client) -> None:
+    content = b'{"name": "' + b" " * 1024 * 1024 + b'"}'
+    for path in ("/products/", "/api/v1/products/", "/categories/"):
+        assert client.post(path, content=content).status_code == 413
+
+
+# Others at the same time
+
+
+def test_two_imports_of_the_same_new_products_at_once_leave_them_whole(
+    server: httpx2.Client,
+) -> None:
+    text = b"".join(numbered(range(1, 1201)))
+    answers = at_once([lambda: send(server, text)] * 2)
+    done = [answer.json() for answer in answers if answer.is_success]
+    assert set(statuses(answers)) <= {200, 409, 503}
+    assert {"created": 1200, "updated": 0} in done
+    assert len(done) == 1 or {"created": 0, "updated": 1200} in done
+    assert sorted(row["sku"] for row in catalogue(server)) == sorted(
+        f"N-{n}" for n in range(1, 1201)
+    )
+
+
+def test_imports_in_opposite_orders_at_once_leave_the_products_whole(
+    server: httpx2.Client,
+) -> None:
+    many(server, 1200)
+    lines = [f"N-{n},{{}},{{}}" for n in range(1, 1201)]
+    texts = [
+        "sku,price,stock_quantity\n" + "\n".join(order).replace("{}", str(value))
+        for value, order in enumerate((lines, lines[::-1]), 1)
+    ]
+    answers = at_once([partial(send, server, text) for text in texts])
+    assert set(statuses(answers)) <= {200, 409, 503}
+    assert {counts(answer) for answer in answers if answer.is_success} == {(0, 1200)}
+    found = {(row["price"], row["stock_quantity"]) for row in catalogue(server)}
+    assert found in ({(1, 1)}, {(2, 2)})
+
+
+def test_stock_stays_right_while_a_file_sets_it_and_orders_take_it(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 10)
+    body = {"user_id": 1, "items": [{"product_id": 1, "quantity": 3}]}
+    buying = sender(server, "POST", "/orders/", body)
+    answers = at_once([buying, lambda: send(server, "sku,stock_quantity\nP1,10\n")] * 16)
+    assert set(statuses(answers[0::2])) <= {201, 400, 503}
+    assert set(statuses(answers[1::2])) <= {200, 503}
+    assert 200 in statuses(answers[1::2])
+    left = server.get("/products/1").json()["stock_quantity"]
+    assert left in (10, 7, 4, 1)
+
+
+def test_a_file_that_changes_prices_loses_no_order(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 100)
+    body = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
+    buying = sender(server, "POST", "/orders/", body)
+    calls: list[Call] = [buying] * 16
+    calls += [partial(send, server, f"sku,price\nP1,{n}\n") for n in range(1, 17)]
+    answers = at_once(calls)
+    assert set(statuses(answers)) <= {200, 201, 503}
+    sold = statuses(answers)[201]
+    assert server.get("/products/1").json()["stock_quantity"] == 100 - sold
+
+
+def test_an_upload_that_breaks_off_changes_nothing_and_is_no_fault(own_database: str) -> None:
+    def broken() -> Iterator[bytes]:
+        yield from numbered(range(1000))
+        raise ConnectionError("the client goes away")
+
+    with running(own_database) as process:
+        with pytest.raises(ConnectionError, match="goes away"):
+            send_stream(process.client, broken())
+        assert catalogue(process.client) == []
+        assert counts(send(process.client, "sku\n")) == (0, 0)
+        assert "Traceback" not in process.logged()
+
+
+# Memory
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process has had resident so far, in MB."""
+    with open(f"/proc/{pid}/status") as status:
+        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read())
+    return int(kilobytes) // 1024
+
+
+def first_and_last(client: httpx2.Client, format: str) -> tuple[int, bytes, bytes]:
+    """How many lines an export has, without keeping them; the first and the last."""
+    n, first, last, rest = 0, b"", b"", b""
+    with client.stream("GET", f"/products/export?format={format}") as response:
+        assert response.status_code == 200
+        for chunk in response.iter_bytes():
+            *lines, rest = (rest + chunk).split(b"\n")
+            if lines:
+                n, first, last = n + len(lines), first or lines[0], lines[-1]
+    assert rest == b""
+    return n, first, last
+
+
+def test_memory_does_not_grow_with_the_file(own_database: str) -> None:
+    with running(own_database) as process:
+        client, pid = process.client, process.process.pid
+        client.timeout = httpx2.Timeout(1200)
+        for format in ("csv", "jsonl"):
+            assert send_stream(client, numbered(range(1, 2001))).status_code == 200
+            first_and_last(client, format)
+        before = peak(pid)
+        response = send_stream(client, numbered(range(1, IMPORT_ROWS + 1)))
+        assert counts(response) == (IMPORT_ROWS - 2000, 2000)
+        n, first, last = first_and_last(client, "csv")
+        assert (n, first) == (IMPORT_ROWS + 1, f"\ufeff{HEADER}\r".encode())
+        assert last.startswith(f"{IMPORT_ROWS},Number {IMPORT_ROWS},".encode())
+        n, first, last = first_and_last(client, "jsonl")
+        assert n == IMPORT_ROWS
+        assert json.loads(first)["sku"] == "N-1"
+        assert json.loads(last)["sku"] == f"N-{IMPORT_ROWS}"
+        response = send_stream(client, numbered(range(1, 20_001)))
+        assert counts(response) == (0, 20_000)
+        assert peak(pid) - before <= 30
+
+
+LONG = "\U0001f600" * 10_000
+HOSTILE = {
+    "many columns": (CSV, "a," * 500_000 + "sku\n", 422),
+    "many cells": (CSV, "sku\n" + ("," * 1_000_000 + "\n") * 10, 422),
+    "a quote without an end": (CSV, 'sku\n"' + "x\n" * 5_000_000, 422),
+    "many bad lines": (CSV, "sku\n" + "!\n" * 5_000_000, 422),
+    "long lists": (JSONL, ("[" + "1.5," * 200_000 + "1]\n") * 10, 422),
+    "long text": (JSONL, ('{"sku": "' + "x" * 1_000_000 + '"}\n') * 60, 422),
+    "long descriptions": (
+        CSV,
+        "sku,name,price,description\n" + "".join(f"N-{n},N,1,{LONG}\n" for n in range(1, 1500)),
+        200,
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "text", "status"), HOSTILE.values(), ids=HOSTILE)
+def test_memory_does_not_grow_with_what_is_in_a_file(
+    own_database: str, kind: str, text: str, status: int
+) -> None:
+    with running(own_database) as process:
+        client, pid = process.client, process.process.pid
+        for format in ("csv", "jsonl"):
+            assert send_stream(client, numbered(range(1, 2001))).status_code == 200
+            first_and_last(client, format)
+        before = peak(pid)
+        assert send(client, text, kind).status_code == status
+        for format in ("csv", "jsonl"):
+            first_and_last(client, format)
+        assert peak(pid) - before <= 30
