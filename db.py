@@ -782,8 +782,8 @@ class Feed:
                     following = True
                     await self.changed.wait()
                     continue
-                try:
-                    rows, after = await self.settled_after(after, following)
+                try:  # to its end, also when the listener goes: else the connection is lost
+                    rows, after = await asyncio.shield(self.settled_after(after, following))
                 except Exception as error:
                     await self.pause(error)
                     continue

@@ -198,9 +198,11 @@ def end_streams_on_signals() -> None:
             signal.signal(number, functools.partial(end_streams, loop, handler))
 
 
-def end_streams(loop: asyncio.AbstractEventLoop, handler: Callable[..., Any], *signal: Any) -> None:
+def end_streams(
+    loop: asyncio.AbstractEventLoop, handler: Callable[..., Any], number: int, frame: Any
+) -> None:
     loop.call_soon_threadsafe(new_notifications.close)
-    handler(*signal)
+    handler(number, frame)
 
 
 def telemetry() -> TelemetryConfig:
@@ -1506,19 +1508,18 @@ Line = tuple[int, dict[str, Any]]  # its number, and the fields in it
 def import_batches(upload: Import) -> Iterator[dict[str, Line]]:
     """Some lines at a time, by SKU: so two of the same product come one after the other."""
     batch: dict[str, Line] = {}
-    size = 0
+    text = 0
     for line, sent in import_lines(upload):
-        size += len(sent.get("description") or "")
-        if len(batch) == IMPORT_BATCH or size > MOST_TEXT or sent["sku"] in batch:
+        if len(batch) == IMPORT_BATCH or text > MOST_TEXT or sent["sku"] in batch:
             yield batch
-            batch, size = {}, 0
+            batch, text = {}, 0
         batch[sent["sku"]] = line, sent
+        text += len(sent.get("description") or "")
     yield batch
 
 
 def import_lines(upload: Import) -> Iterator[Line]:
     """The lines that are right, each by itself."""
-    upload.file.seek(0)
     for line, values in (csv_lines if upload.is_csv else json_lines)(upload):
         try:
             sent = ProductLine.model_validate(values).model_dump()
