@@ -718,6 +718,7 @@ async_reading = contextlib.asynccontextmanager(async_session)
 
 
 async def disconnect_async() -> None:
+    """Close the connections of `async_engine`, if it was needed."""
     if async_engine.cache_info().currsize:
         await async_engine().dispose()
 
