@@ -1353,8 +1353,8 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
 
 TEXT = {"schema": {"type": "string"}}
 FILES = {"text/csv": TEXT, "application/jsonl": TEXT}
-EXPORT_BATCH, IMPORT_BATCH = 100, 200  # rows
-MOST_TEXT = 100_000  # characters of descriptions, in a batch of the import
+EXPORT_BATCH, IMPORT_BATCH = 50, 200  # rows
+MOST_TEXT = 50_000  # characters of descriptions, in a batch of the import
 COLUMNS = ["id", *ProductFields.model_fields, "category", "created_at", "updated_at"]
 Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
 
