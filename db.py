@@ -747,6 +747,7 @@ class Feed:
     MAX_GAP_AGE = 60.0  # seconds that a transaction may take to fill a gap
     LOOK_BACK = 10_000  # ids before the newest that may be on their way when reading begins
     BATCH_SIZE = 500  # rows
+    SPREAD = 0.0005  # seconds for each listener, over which they are all served
 
     def __init__(self, model: Any) -> None:
         self.model, self.id = model, model.__table__.c.id
@@ -782,6 +783,8 @@ class Feed:
                 if self.settled <= after:
                     following = True
                     await self.changed.wait()
+                    # One after the other, so that other requests get their turn in between.
+                    await asyncio.sleep(self.listeners * self.SPREAD * random.random())  # noqa: S311
                     continue
                 try:  # to its end, also when the listener goes: else the connection is lost
                     rows, after = await asyncio.shield(self.settled_after(after, following))
