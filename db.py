@@ -16,6 +16,7 @@ import itertools
 import logging
 import os
 import random
+import re
 import socket
 import sqlite3
 import sys
@@ -32,7 +33,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
     Connection,
@@ -89,6 +90,8 @@ class Settings(BaseSettings):
     db_pool_timeout: float = Field(10, gt=0, le=3600)  # seconds
     db_pool_recycle: int = Field(1800, ge=1)  # seconds
     migrate_on_start: bool = True
+    secret_key: SecretStr | None = None  # that signs tokens
+    token_ttl: int = Field(3600, ge=1, le=366 * 24 * 3600)  # seconds
     cors_origins: str = ""  # separated by commas
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
     app_name: str = Field("Cornershop API", min_length=1)
@@ -112,6 +115,23 @@ class Settings(BaseSettings):
         if not url.database:
             raise ValueError("has to name a database: postgresql://user:password@host/name")
         return url.set(drivername=driver).render_as_string(hide_password=False)
+
+    @field_validator("secret_key")
+    @classmethod
+    def long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key for HS256 has at least 256 bits (RFC 7518, section 3.2); an empty one is none."""
+        if value and 0 < len(value.get_secret_value()) < 32:
+            raise ValueError("has to have at least 32 characters")
+        return value or None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def web_origins(cls, value: str) -> str:
+        """Origins as browsers send them (RFC 6454, section 6.2)."""
+        for origin in filter(None, map(str.strip, value.split(","))):
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
+                raise ValueError("has to have origins such as https://shop.example, or be *")
+        return value
 
 
 def read_settings() -> Settings:
@@ -343,7 +363,7 @@ def engine_options(url: str, size: int, overflow: int, *, writes: bool) -> dict[
         "pool_timeout": settings.db_pool_timeout,
         "pool_recycle": settings.db_pool_recycle,
         "echo": settings.database_echo,
-        "hide_parameters": not settings.debug,
+        "hide_parameters": True,  # among them are the hashes of passwords
         "connect_args": driver_options(dialect, writes=writes),
         **options,
     }
@@ -450,14 +470,16 @@ class Database:
 
         Raises BusyError after DB_POOL_TIMEOUT seconds in the queue, and in any case 4 seconds
         after that, or after the last `allow_more_time`: whatever the database does, a client
-        gets an answer.
+        gets an answer. The time begins with the session, so that what a request does before
+        its transaction counts too.
         """
-        latest = time.monotonic() + settings.db_pool_timeout
+        loop = asyncio.get_running_loop()
+        latest = session.info["begun"] + settings.db_pool_timeout
         job = functools.partial(contextvars.copy_context().run, transact, work, session, latest)
         try:
-            async with asyncio.timeout(settings.db_pool_timeout + 4) as clock:
-                session.info["clock"] = clock, asyncio.get_running_loop()
-                return await asyncio.get_running_loop().run_in_executor(self.threads, job)
+            async with asyncio.timeout(latest + 4 - time.monotonic()) as clock:
+                session.info["clock"] = clock, loop
+                return await loop.run_in_executor(self.threads, job)
         except (TimeoutError, asyncio.CancelledError) as error:
             session.info["abandoned"] = True
             hang_up(session.info.get("connection"))
@@ -624,6 +646,7 @@ def new_session(database: Database, request: Request, response: Response) -> Ses
     # expired one would cost another query. In its info a session knows the request that it is
     # for, the response whose headers it sets, and what `transact` and `hang_up` need.
     info = {"database": database, "request": request, "response": response}
+    info["begun"] = time.monotonic()
     return Session(database.engine, expire_on_commit=False, info=info)
 
 

@@ -3,17 +3,18 @@
 Sections, in the same order here, in models.py, in the tests and in the README:
 
     app            what holds for every route: documents, limits, errors, helpers
+    access         who may call a route, log-ins, passwords
     service        the root, health
     items          the smallest entity: the one to copy
     users, categories, products, orders, notifications, posts, tags,
     accounts, transfers, payments
-    command line   serve, migrate, demo, backup
+    command line   serve, migrate, createsuperuser, demo, backup
 
 A section reads list, create, read, replace, update, delete, then what is its own. A route
 is a plain function with a `session`. With `session: Write` it is one transaction, which is
 committed when it returns and rolled back when it raises; `session: Once` is the same, once for
 an Idempotency-Key; with `session: Read` each statement is for itself (see db.py, which also has
-the settings).
+the settings). Who may call a route stands in its decorator: `Anyone`, the `Owner` or a `Superuser`.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ import csv
 import functools
 import io
 import json
+import math
 import os
 import random
 import re
@@ -31,6 +33,7 @@ import sqlite3
 import string
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
@@ -43,34 +46,46 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from hashlib import sha256
 from http import HTTPStatus
+from ipaddress import ip_address, ip_network
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar, cast
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, NoReturn, TypeVar, cast
 
+import jwt
 import typer
 import uvicorn
 from alembic.runtime.migration import MigrationContext
 from anyio import BrokenResourceError
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Form, Header, HTTPException, Query, Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import StreamingResponse
+from fastapi.security import OAuth2PasswordBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pwdlib import PasswordHash
+from pwdlib.exceptions import PwdlibError
 from pwdlib.hashers.argon2 import Argon2Hasher
-from pydantic import MISSING, BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import (
+    MISSING,
+    BaseModel,
+    BeforeValidator,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
 from sqlalchemy import (
@@ -86,12 +101,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import joinedload, selectinload, with_loader_criteria
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -110,6 +125,7 @@ from models import (
     CategoryStats,
     CategoryTree,
     CategoryUpdate,
+    Claims,
     Count,
     DailyOrders,
     DeactivatedCount,
@@ -122,6 +138,8 @@ from models import (
     Item,
     ItemCreate,
     ItemUpdate,
+    LogIn,
+    LogInFailures,
     Money,
     Notice,
     Notification,
@@ -161,6 +179,7 @@ from models import (
     Tag,
     TagCreate,
     TagUpdate,
+    Token,
     TopSpender,
     Transfer,
     TransferCreate,
@@ -171,6 +190,7 @@ from models import (
     UserRead,
     UserUpdate,
     Versioned,
+    new_stamp,
     now,
 )
 
@@ -261,7 +281,7 @@ def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-SERVICE = {"": "service", "health": "service"}
+SECTIONS = {"": "service", "health": "service", "token": "access"}  # else the path begins with it
 HEADERS = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
@@ -283,26 +303,38 @@ CONDITIONS = [
 
 
 class Route(db.TransactionRoute):
-    """A route that refuses unknown query parameters, and documents headers and errors.
+    """A route that says who may call it, and refuses unknown query parameters.
 
-    Where it answers with one row that counts its changes, it sends the row's ETag.
+    It documents its headers and errors. Where it answers with one row that counts its changes, it
+    sends the row's ETag.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         section = path.split("/")[1]
-        options["tags"] = options.get("tags") or [SERVICE.get(section, section)]
+        options["tags"] = options.get("tags") or [SECTIONS.get(section, section)]
         super().__init__(path, endpoint, **options)
-        sessions = {dependency.call for dependency in self.dependant.dependencies}
-        once, writes = once_session in sessions, bool(sessions & {db.write_session, once_session})
+        calls = {dependency.call for dependency in self.dependant.dependencies}
+        accesses = [call for call in calls if isinstance(call, Access)]
+        if len(accesses) != 1:
+            raise TypeError(
+                f"{endpoint.__name__} has to say who may call it: dependencies=[Anyone]"
+            )
+        (self.access,) = accesses
+        sessions = calls & {db.read_session, db.write_session, once_session}
+        # What other dependencies do takes time, so who calls is looked up before them.
+        self.admits_first = not sessions or calls > {self.access, *sessions}
+        once, writes = once_session in calls, bool(calls & {db.write_session, once_session})
         model, ids = self.response_model, bool(self.dependant.path_params)
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
         possible = {
+            401: self.access.who != "public",
+            403: True,
             404: ids,
             409: writes,
-            412: ids and (writes or self.tagged),
+            412: ids if writes else self.tagged,
             413: self.body_field is not None,
             422: True,
-            503: writes or db.read_session in sessions,
+            503: bool(sessions) or self.access.who != "public",
         }
         errors = [status for status, applies in possible.items() if applies]
         queried = {field.alias for field in get_flat_params(self.dependant)}
@@ -320,11 +352,15 @@ class Route(db.TransactionRoute):
         if self.tagged and not writes:
             answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
         self.responses = answer | problems(*errors) | self.responses
+        documented: dict[str, Any] = dict(self.openapi_extra or {})
         if 412 in errors:
-            asked = CONDITIONS[:1] if writes else CONDITIONS
-            self.openapi_extra = {**(self.openapi_extra or {}), "parameters": asked}
+            documented["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
+        if self.access.who in ("public", "anyone"):
+            documented["security"] = [{}]  # a token is not needed
+        self.openapi_extra = documented
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        admit(values["session"])
         if values["session"].info.get("idempotency_key"):
             return answer_once(self, endpoint, values)
         return self.answer(endpoint, values)
@@ -345,16 +381,31 @@ class Route(db.TransactionRoute):
         known = {field.alias for field in get_flat_params(self.dependant)}
         known -= {field.alias for field in elsewhere}
 
-        async def refuse_unknown(request: Request) -> Response:
+        async def handle_exactly(request: Request) -> Response:
             if self.param_convertors and path_of(request.scope) in fixed_paths():
                 raise HTTPException(405)  # PUT /users/page is not about a user called "page"
-            if unknown := sorted(set(request.query_params) - known):
-                raise RequestValidationError(
-                    [invalid(("query", n), "Unknown parameter", "extra_forbidden") for n in unknown]
-                )
-            return await handle(ExactRequest(request.scope, request.receive))
+            try:
+                if unknown := sorted(set(request.query_params) - known):
+                    raise RequestValidationError([unknown_parameter(name) for name in unknown])
+                response = await handle(ExactRequest(request.scope, request.receive))
+            except RequestValidationError:
+                await self.access.check(request, now=True)  # 401 and 403 come before 422
+                raise
+            response.headers.update(caching(request))
+            return response
 
-        return refuse_unknown
+        return handle_exactly
+
+
+def caching(request: Request) -> dict[str, str]:
+    """The header that keeps what is not for everybody out of all caches (RFC 9111, 5.2.2.5)."""
+    state = request.state
+    is_for_all = request.method == "GET" and state.who in ("public", "anyone") and not state.claims
+    return {} if is_for_all else {"Cache-Control": "no-store"}
+
+
+def unknown_parameter(name: str) -> dict[str, Any]:
+    return invalid(("query", name), "Unknown parameter", "extra_forbidden")
 
 
 def path_of(scope: Scope) -> str:
@@ -383,7 +434,11 @@ app.router.route_class = Route
 
 
 class Front:
-    """What holds before a route is found: HEAD, the prefix /api/v1, a limit on bodies."""
+    """What holds before a route is found.
+
+    Who is let in without a SECRET_KEY; headers for browsers; HEAD; the prefix /api/v1; a limit
+    on bodies.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -395,9 +450,12 @@ class Front:
         root, path = scope.get("root_path", ""), scope["path"]
         if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
             scope = {**scope, "root_path": f"{root}/api/v1"}
+        send = with_security_headers(send)
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
-        if "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
+        if not settings.secret_key and not is_on_this_machine(scope):
+            await problem(403, ONLY_HERE)(scope, receive, send)
+        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
             await problem(404, NO_SUCH_PATH)(scope, receive, send)
         elif declared_size(scope) > (limit := body_limit(scope)):
             await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
@@ -406,6 +464,82 @@ class Front:
                 await self.app(scope, limited(receive, limit), send)
             except* BrokenResourceError:
                 logger.debug("the client of an event stream has gone")
+
+
+# Headers in which proxies say for whom they ask: RFC 7239, and those that are older.
+FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"x-client-ip", b"true-client-ip"}
+ONLY_HERE = (
+    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
+    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
+    " characters), which asks them to log in"
+)
+
+
+def is_on_this_machine(scope: Scope) -> bool:
+    """Whether a request comes from here, by all that is said of it.
+
+    The server's own address for a client may be what a trusted proxy said. A name as the Host
+    that is not of this machine has been made to lead here by somebody else ("DNS rebinding").
+    """
+    host = (scope.get("client") or ("",))[0]
+    addresses = [] if host == "testclient" else [host]  # Starlette's TestClient, in this process
+    for name, value in scope["headers"]:
+        if name == b"forwarded":
+            addresses += re.findall(r"for\s*=\s*([^;,]*)", value.decode("latin-1"), re.IGNORECASE)
+        elif name in FORWARDED:
+            addresses += value.decode("latin-1").split(",")
+        elif name == b"host" and not is_name_of_this_machine(value.decode("latin-1")):
+            return False
+    return all(map(is_loopback, addresses))
+
+
+# An address may be in quotes, in brackets, and have a port: RFC 7239, section 6.
+ADDRESS = re.compile(r'\s*"?(?:\[([^\[\]]*)\]|([^\[\]":]*|[^\[\]".]*))(?::\w*)?"?\s*')
+
+
+@functools.lru_cache(1000)
+def is_loopback(text: str) -> bool:
+    found = ADDRESS.fullmatch(text)
+    try:
+        address = ip_address(found[1] or found[2]) if found else None
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1
+    return bool(address and (mapped or address).is_loopback)
+
+
+@functools.lru_cache(1000)
+def is_name_of_this_machine(host: str) -> bool:
+    """Whether a Host is an address of this machine, or a name that no server elsewhere has."""
+    name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+    return is_loopback(host) or "." not in name or name.lower().endswith(".localhost")
+
+
+# Pages run what comes from here alone, and stand in no page of another site. What they have
+# inline, in the documentation for example, was written by the libraries that make them.
+PAGE_HEADERS = {
+    b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src"
+    b" 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none';"
+    b" base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+
+
+def with_security_headers(send: Send) -> Send:
+    """Say to browsers what OWASP's HTTP Headers Cheat Sheet wants them told."""
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])
+            if content_type := dict(headers).get(b"content-type"):
+                headers.append((b"x-content-type-options", b"nosniff"))
+                headers += PAGE_HEADERS.items() if content_type.startswith(b"text/html") else ()
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_more
 
 
 def without_body(send: Send) -> Send:
@@ -470,6 +604,7 @@ def problem(
     title = HTTPStatus(status).phrase
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     more = {} if errors is None else {"errors": errors}
+    headers = {"Cache-Control": "no-store", **(headers or {})}
     # In ASCII: a key that a client sent may hold half of a surrogate pair.
     body = json.dumps(content | more, separators=(",", ":"))
     return Response(body, status, headers, media_type="application/problem+json")
@@ -511,7 +646,7 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
             return Response(status_code=204, headers=allow)
         return problem(405, f"{request.method} is not allowed here", headers=allow)
     if error.status_code == 304:
-        return Response(status_code=304, headers=error.headers)
+        return Response(status_code=304, headers={**(error.headers or {}), **caching(request)})
     detail = NO_SUCH_PATH if error.detail == "Not Found" else str(error.detail)
     return problem(error.status_code, detail, headers=error.headers)
 
@@ -593,10 +728,14 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     """The row with this id, or "Item not found".
 
     A `Write` session locks it until the end, and answers 412 where If-Match does not hold:
-    for the row that a request is about; `lock_rows` is for those that come with it.
+    for the row that a request is about; `lock_rows` is for those that come with it. On a route of
+    the `Owner`, a row of another user is not found either or, if it is not private, a 403.
     """
-    writes = session.info["database"] is db.writer
-    row = session.get(model, id, options=options, with_for_update=writes)
+    writes, user_id = session.info["database"] is db.writer, limited_to(session)
+    own = [] if user_id is None else [with_loader_criteria(model, model.owned_by(user_id))]
+    row = session.get(model, id, options=[*options, *own], with_for_update=writes)
+    if row is None and own and not model.is_private and session.get(model, id) is not None:
+        raise HTTPException(403, NOT_YOURS)
     if row and writes:
         check_conditions(session, row)
     return row or not_found(f"{model.__name__} not found")
@@ -636,12 +775,17 @@ def names_tag(lines: list[str], tag: str | None, *, weak: bool) -> bool:
 KEY_SHARE: dict[str, Any] = {"read": True, "key_share": True}
 
 
-def lock_rows(session: Session, model: type[M], ids: Sequence[int]) -> dict[int, M]:
-    """These rows by id, or "Product 5 not found"; locked in the order of ids: no deadlocks."""
+def lock_rows(
+    session: Session, model: type[M], ids: Sequence[int], *, own: Collection[int] = ()
+) -> dict[int, M]:
+    """These rows by id, or "Product 5 not found"; locked in the order of ids: no deadlocks.
+
+    Those that have to be the caller's `own` are not found either when they are another user's.
+    """
     query = select(model).where(col(model.id).in_(ids)).order_by(col(model.id))
     rows = {row.id: row for row in session.exec(query.with_for_update())}
     for id in ids:
-        if id not in rows:
+        if id not in rows or (id in own and not is_own(session, cast(Any, rows[id]).user_id)):
             not_found(f"{model.__name__} {id} not found")
     return rows
 
@@ -708,8 +852,9 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
     for its answer or, should it fail, to do the work itself.
     """
     session: Session = values["session"]
-    forget_old_keys(session)
-    place = {"key": session.info["idempotency_key"], "route": route.name, "user_id": 0}
+    forget_some(session, IdempotencyKey, IdempotencyKey.created_at < now() - KEY_LIFETIME)
+    user_id = caller_of(session).id
+    place = {"key": session.info["idempotency_key"], "route": route.name, "user_id": user_id}
     asked = jsonable_encoder({name: v for name, v in values.items() if name != "session"})
     fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     stored = session.exec(select(IdempotencyKey).filter_by(**place)).first()
@@ -734,12 +879,12 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
     return Response(body, stored.status, stored.headers, media_type="application/json")
 
 
-def forget_old_keys(session: Session) -> None:
-    """Delete some of the keys that have expired, but none that another is deleting."""
-    id, expired = col(IdempotencyKey.id), IdempotencyKey.created_at < now() - KEY_LIFETIME
+def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
+    """Delete some of the rows that have expired, but none that another is deleting."""
+    id = col(model.id)
     some = select(id).where(expired).order_by(id).limit(100).with_for_update(skip_locked=True)
     if ids := session.exec(some).all():
-        session.exec(delete(IdempotencyKey).where(id.in_(ids)))
+        session.exec(delete(model).where(id.in_(ids)))
 
 
 ById = Annotated[str, sortable("id")]
@@ -751,11 +896,14 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     """One page of a list; its headers say the total (if asked) and where the next page is.
 
     Ties are broken by id. The next page of a list sorted by id begins after the last id,
-    which costs the same at any depth; of another it is found by skipping.
+    which costs the same at any depth; of another it is found by skipping. On a route of the
+    `Owner`, the list has a user's own rows.
     """
     model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
     column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
     headers, url = session.info["response"].headers, session.info["request"].url
+    if (user_id := limited_to(session)) is not None:
+        query = query.where(model.owned_by(user_id))
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
     after = paging.after if isinstance(paging, Paging) else None
@@ -847,16 +995,295 @@ def base_slug(kind: str, name: str) -> str:
     return slugify(name, max_length=180) or kind
 
 
+# Access ---------------------------------------------------------------------------------
+
+
+class Caller(NamedTuple):
+    """Who sent a request, as far as it is known."""
+
+    id: int  # of the user; 0 for nobody in particular
+    is_superuser: bool
+
+
+NOBODY = Caller(0, is_superuser=False)
+SOMEBODY_HERE = Caller(0, is_superuser=True)  # without SECRET_KEY: see `is_on_this_machine`
+
+
+class Access(OAuth2PasswordBearer):
+    """Who may call a route: a dependency, which stands in its decorator.
+
+    Raises 401 for a token that is bad, or missing where one is needed, and 403 for a user who may
+    not. Without SECRET_KEY all may do everything, and tokens are not looked at.
+    """
+
+    def __init__(self, who: Literal["public", "anyone", "owner", "superuser"]) -> None:
+        super().__init__("/token", scheme_name="OAuth2PasswordBearer", auto_error=False)
+        self.who = who
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        await self.check(request, now=request.scope["route"].admits_first)
+
+    async def check(self, request: HTTPConnection, *, now: bool) -> None:
+        """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""
+        state, is_open = request.state, not settings.secret_key
+        state.who, state.claims, state.caller = self.who, None, SOMEBODY_HERE if is_open else NOBODY
+        if is_open or self.who == "public":
+            return
+        token = await super().__call__(request)
+        if token is None and self.who != "anyone":
+            raise unauthorized("This needs a log-in: a token from /token, in Authorization: Bearer")
+        if token is not None:
+            state.claims = claims_of(token)
+            if now:
+                session = db.new_session(db.reader, cast(Request, request), Response())
+                await db.reader.run(functools.partial(admit, session), session)
+
+
+# Who may call a route: `@app.get("/items/", dependencies=[Anyone])`.
+Public = Depends(Access("public"))  # everybody, and whatever token they send is not looked at
+Anyone = Depends(Access("anyone"))  # everybody, logged in or not
+Owner = Depends(Access("owner"))  # users, who then find nothing but what is theirs; superusers
+Superuser = Depends(Access("superuser"))  # users with is_superuser
+
+NOT_YOURS = "This belongs to another user"
+
+
+def unauthorized(detail: str, error: str = "") -> HTTPException:
+    """A 401 (RFC 6750, section 3)."""
+    challenge = f'Bearer error="{error}"' if error else "Bearer"
+    return HTTPException(401, detail, {"WWW-Authenticate": challenge})
+
+
+BAD_TOKEN = "The token is not valid, or not any more. Please log in again"  # noqa: S105
+
+
+def claims_of(token: str) -> Claims:
+    """What a token of ours says; 401 for any other."""
+    key = cast(SecretStr, settings.secret_key).get_secret_value()
+    options: Any = {"require": list(Claims.model_fields), "verify_iat": False}
+    try:
+        if len(token) > 1000:
+            raise ValueError("too long")
+        return Claims(**jwt.decode(token, key, ["HS256"], options))
+    except (jwt.PyJWTError, ValueError, RecursionError):  # the last for one that is nested deeply
+        raise unauthorized(BAD_TOKEN, "invalid_token") from None
+
+
+def token_for(user: User) -> Token:
+    issued, ttl = int(now().timestamp()), settings.token_ttl
+    claims = {"sub": str(user.id), "stamp": user.stamp, "iat": issued, "exp": issued + ttl}
+    key = cast(SecretStr, settings.secret_key).get_secret_value()
+    return Token(access_token=jwt.encode(claims, key, "HS256"), expires_in=ttl)
+
+
+def admit(session: Session) -> None:
+    """Look up who is calling: 401 if their token has ended, 403 if they may not."""
+    state = session.info["request"].state
+    if not state.claims:
+        return
+    id, is_superuser = state.claims.sub, col(User.is_superuser)
+    still_valid = col(User.id) == id, col(User.stamp) == state.claims.stamp, col(User.is_active)
+    found = session.exec(select(is_superuser).where(*still_valid)).first()
+    if found is None:
+        raise unauthorized(BAD_TOKEN, "invalid_token")
+    if state.who == "superuser" and not found:
+        raise HTTPException(403, "Only a superuser may do this")
+    state.caller = Caller(id, found)
+
+
+def caller_of(session: Session) -> Caller:
+    caller: Caller = session.info["request"].state.caller
+    return caller
+
+
+def limited_to(session: Session) -> int | None:
+    """The id of the user whose rows alone a request may find; None: it may find all."""
+    is_limited = session.info["request"].state.who == "owner"
+    caller = caller_of(session)
+    return caller.id if is_limited and not caller.is_superuser else None
+
+
+def is_own(session: Session, user_id: int | None) -> bool:
+    """Whether what belongs to this user is the caller's own; to superusers everything is."""
+    caller = caller_of(session)
+    return caller.is_superuser or caller.id == user_id
+
+
+def refuse_others(session: Session, user_id: int | None, detail: str = NOT_YOURS) -> None:
+    """Raise 403, or 401 for who is not logged in, unless `is_own`."""
+    if not is_own(session, user_id):
+        raise HTTPException(403, detail) if caller_of(session).id else unauthorized(detail)
+
+
+# Passwords. Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB of
+# memory, 2 passes. At most on half of the processors at once, so that others get their turn.
+hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
+hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
+
+R = TypeVar("R")
+
+
+async def hash_in_turn(work: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
+    """Do work that hashes, for one argument after the other, each when it is its turn.
+
+    Raises BusyError when not all is done after half of DB_POOL_TIMEOUT.
+    """
+    run = asyncio.get_running_loop().run_in_executor
+    try:
+        async with asyncio.timeout(settings.db_pool_timeout / 2):
+            return [await run(hashing, work, *each) for each in arguments]
+    except TimeoutError:
+        raise db.BusyError("Too many passwords are waiting. Please try again.") from None
+
+
+async def hash_passwords(users: Sequence[UserCreate | UserUpdate]) -> list[dict[str, str]]:
+    """For each user the column for the password that was sent, if one was."""
+    sent = [[u.password.get_secret_value()] for u in users if "password" in u.model_fields_set]
+    hashes = iter(await hash_in_turn(hasher.hash, *sent))
+    return [
+        {"password_hash": next(hashes)} if "password" in user.model_fields_set else {}
+        for user in users
+    ]
+
+
+# As dependencies they are done before the transaction: hashing takes long, and others can write
+# meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.)
+
+
+async def hash_of_new(data: UserCreate) -> dict[str, str]:
+    return (await hash_passwords([data]))[0]
+
+
+async def hash_of_each(data: UserCreates) -> list[dict[str, str]]:
+    return await hash_passwords(data)
+
+
+async def hash_of_changed(data: UserUpdate) -> dict[str, str]:
+    return (await hash_passwords([data]))[0]
+
+
+Hashed = Annotated[dict[str, str], Depends(hash_of_new)]
+HashedEach = Annotated[list[dict[str, str]], Depends(hash_of_each)]
+HashedIfSent = Annotated[dict[str, str], Depends(hash_of_changed)]
+
+
+def is_right(password: str, password_hash: str) -> bool:
+    """Whether it is the password; in the same time where there is none, the hash being empty."""
+    try:
+        return hasher.verify(password, password_hash or hash_of_nobody()) and bool(password_hash)
+    except PwdlibError:  # a hash that some other program has made
+        return False
+
+
+@functools.cache
+def hash_of_nobody() -> str:
+    return hasher.hash(secrets.token_urlsafe())
+
+
+# Log-ins
+
+MOST_FAILURES, FAILURE_TIME = 10, timedelta(minutes=5)  # for a name, or from an address
+
+
+@app.post("/token", dependencies=[Public], responses=problems(400, 401, 429, 503))
+async def create_token(
+    request: Request, response: Response, form: Annotated[LogIn, Form()]
+) -> Token:
+    """Log in with a username or an e-mail address: a token for `Authorization: Bearer`.
+
+    It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
+    failures for a name or from an address within 5 minutes, the right password is a 429 too.
+    """
+    if not settings.secret_key:
+        bad_request("Without SECRET_KEY there are no log-ins: clients on this machine may do all")
+    session = db.new_session(db.writer, request, response)
+    find = functools.partial(find_user, session, form.username)
+    user_id, password_hash = await db.writer.run(find, session)
+    (right,) = await hash_in_turn(is_right, (form.password.get_secret_value(), password_hash))
+    done = functools.partial(
+        finish_log_in, session, form.username, user_id if right else 0, password_hash
+    )
+    token: Token | None = await db.writer.run(done, session)
+    if not token:
+        raise unauthorized("Wrong username or password")
+    return token
+
+
+def find_user(session: Session, name: str) -> tuple[int, str]:
+    """The id and the password's hash of the active user with this name; else 0 and no hash."""
+    refuse_many_failures(failures_of(session, name).values())
+    text = name.lower()
+    named = or_(col(User.username_key) == text, col(User.email) == text)
+    user = session.exec(select(User).where(named, User.is_active)).first()
+    return (user.id, user.password_hash) if user else (0, "")
+
+
+def finish_log_in(session: Session, name: str, user_id: int, password_hash: str) -> Token | None:
+    """The token of a user whose password was right; for id 0, take note of a failure.
+
+    However many tries are made at once, here each one waits for the others.
+    """
+    forget_some(session, LogInFailures, LogInFailures.updated_at < now() - FAILURE_TIME)
+    failures = failures_of(session, name, lock=True)
+    refuse_many_failures(failures.values())
+    user = session.get(User, user_id)
+    if user and user.is_active and user.password_hash == password_hash:
+        return token_for(user)
+    for row in failures.values():
+        row.times = [*recent_times(row), time.time()]
+        session.add(row)
+    return None
+
+
+def failures_of(session: Session, name: str, *, lock: bool = False) -> dict[str, LogInFailures]:
+    """The failures with this name and from the client's address, to be added to."""
+    retry_on_conflict(session, "key")
+    kept = [key_of("name", name.lower()), key_of("address", address_of(session.info["request"]))]
+    query = select(LogInFailures).where(col(LogInFailures.key).in_(kept))
+    query = query.order_by(col(LogInFailures.key))
+    found = session.exec(query.with_for_update() if lock else query)
+    return {key: LogInFailures(key=key) for key in kept} | {row.key: row for row in found}
+
+
+def key_of(kind: str, text: str) -> str:
+    """Not the text itself: some type their password where the name should be."""
+    return sha256(f"{kind} {text}".encode()).hexdigest()
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from; with IPv6 the network of 64 bits, which is one customer's."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ip_network((int(address), 64), strict=False))
+
+
+def recent_times(row: LogInFailures) -> list[float]:
+    since = time.time() - FAILURE_TIME.total_seconds()
+    return [moment for moment in row.times if moment > since]
+
+
+def refuse_many_failures(failures: Iterable[LogInFailures]) -> None:
+    """Raise 429 for who failed too often, until the first of the failures is old enough."""
+    many = [times for row in failures if len(times := recent_times(row)) >= MOST_FAILURES]
+    if many:
+        wait = max(times[0] for times in many) + FAILURE_TIME.total_seconds() - time.time()
+        headers = {"Retry-After": str(max(1, math.ceil(wait)))}
+        raise HTTPException(429, "Too many log-ins have failed. Please try again later", headers)
+
+
 # Service --------------------------------------------------------------------------------
 
 
-@app.get("/")
+@app.get("/", dependencies=[Public])
 async def read_root() -> dict[str, str]:
     """Say what this is."""
     return {"message": app.title, "docs": "/docs", "version": app.version}
 
 
-@app.get("/health")
+@app.get("/health", dependencies=[Public])
 async def read_health() -> dict[str, Any]:
     """Whether the process answers (liveness). Asks no database."""
     use = db.pool_use()
@@ -865,7 +1292,7 @@ async def read_health() -> dict[str, Any]:
     return {"status": "healthy", "database": numbers}
 
 
-@app.get("/health/db")
+@app.get("/health/db", dependencies=[Public])
 def read_database_health(session: Read) -> dict[str, Any]:
     """Whether requests can be served (readiness): 503 when the database is away or outdated."""
     revision = MigrationContext.configure(session.connection()).get_current_revision()
@@ -879,7 +1306,7 @@ def read_database_health(session: Read) -> dict[str, Any]:
 # Items ----------------------------------------------------------------------------------
 
 
-@app.get("/items/")
+@app.get("/items/", dependencies=[Anyone])
 def list_items(
     session: Read,
     paging: Paged,
@@ -902,31 +1329,31 @@ def list_items(
     return page(session, query, paging, sort)
 
 
-@app.post("/items/", status_code=201)
+@app.post("/items/", dependencies=[Superuser], status_code=201)
 def create_item(session: Write, data: ItemCreate) -> Item:
     """Create an item."""
     return add(session, Item.model_validate(data))
 
 
-@app.get("/items/{item_id}")
+@app.get("/items/{item_id}", dependencies=[Anyone])
 def read_item(session: Read, item_id: Id) -> Item:
     """Read an item."""
     return get_or_404(session, Item, item_id)
 
 
-@app.put("/items/{item_id}")
+@app.put("/items/{item_id}", dependencies=[Superuser])
 def replace_item(session: Write, item_id: Id, data: ItemCreate) -> Item:
     """Replace an item: fields that are left out get their defaults."""
     return get_or_404(session, Item, item_id).sqlmodel_update(data.model_dump())
 
 
-@app.patch("/items/{item_id}")
+@app.patch("/items/{item_id}", dependencies=[Superuser])
 def update_item(session: Write, item_id: Id, data: ItemUpdate) -> Item:
     """Change the fields that are sent."""
     return get_or_404(session, Item, item_id).sqlmodel_update(data.model_dump())
 
 
-@app.delete("/items/{item_id}", status_code=204)
+@app.delete("/items/{item_id}", dependencies=[Superuser], status_code=204)
 def delete_item(session: Write, item_id: Id) -> None:
     """Delete an item."""
     session.delete(get_or_404(session, Item, item_id))
@@ -934,39 +1361,8 @@ def delete_item(session: Write, item_id: Id) -> None:
 
 # Users ----------------------------------------------------------------------------------
 
-# Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB, 2 passes.
-hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
 
-
-def hash_password(data: UserCreate | UserUpdate) -> dict[str, str]:
-    """The column for the password that was sent, if one was.
-
-    As a dependency it is done before the transaction: it takes long, and others can write
-    meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.)
-    """
-    if "password" not in data.model_fields_set:
-        return {}
-    return {"password_hash": hasher.hash(data.password.get_secret_value())}
-
-
-def hash_of_new(data: UserCreate) -> dict[str, str]:
-    return hash_password(data)
-
-
-def hash_of_each(data: UserCreates) -> list[dict[str, str]]:
-    return [hash_password(user) for user in data]
-
-
-def hash_of_changed(data: UserUpdate) -> dict[str, str]:
-    return hash_password(data)
-
-
-Hashed = Annotated[dict[str, str], Depends(hash_of_new, max_concurrency=2)]
-HashedEach = Annotated[list[dict[str, str]], Depends(hash_of_each, max_concurrency=1)]
-HashedIfSent = Annotated[dict[str, str], Depends(hash_of_changed, max_concurrency=2)]
-
-
-@app.get("/users/")
+@app.get("/users/", dependencies=[Superuser])
 def list_users(
     session: Read,
     paging: Paged,
@@ -983,37 +1379,40 @@ def list_users(
     return page(session, query, paging, sort)
 
 
-@app.post("/users/", status_code=201)
+@app.post("/users/", dependencies=[Anyone], status_code=201)
 def create_user(session: Write, data: UserCreate, hashed: Hashed) -> User:
     """Create a user. Username and e-mail address are unique, whatever their case."""
     return add(session, User.model_validate(data, update=hashed))
 
 
-@app.get("/users/{user_id}")
+@app.get("/users/{user_id}", dependencies=[Owner])
 def read_user(session: Read, user_id: Id) -> User:
     """Read a user."""
     return get_or_404(session, User, user_id)
 
 
-@app.put("/users/{user_id}")
+@app.put("/users/{user_id}", dependencies=[Owner])
 def replace_user(session: Write, user_id: Id, data: UserCreate, hashed: Hashed) -> User:
     """Replace a user, password included: fields that are left out get their defaults."""
     return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
 
 
-@app.patch("/users/{user_id}")
+@app.patch("/users/{user_id}", dependencies=[Owner])
 def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedIfSent) -> User:
-    """Change the fields that are sent."""
-    return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
+    """Change the fields that are sent; `is_active` and `is_superuser` are for superusers."""
+    user = get_or_404(session, User, user_id)
+    if {"is_active", "is_superuser"} & data.model_fields_set:
+        refuse_others(session, None, "Only a superuser may change is_active or is_superuser")
+    return user.sqlmodel_update(data.model_dump() | hashed)
 
 
-@app.delete("/users/{user_id}", status_code=204)
+@app.delete("/users/{user_id}", dependencies=[Superuser], status_code=204)
 def delete_user(session: Write, user_id: Id) -> None:
     """Delete a user with their posts, orders and notifications; not while they have an account."""
     session.delete(get_or_404(session, User, user_id))
 
 
-@app.post("/users/bulk", status_code=201)
+@app.post("/users/bulk", dependencies=[Superuser], status_code=201)
 def create_users(session: Write, data: UserCreates, hashed: HashedEach) -> list[User]:
     """Create up to 100 users: all of them, or on any conflict none."""
     users = [User.model_validate(d, update=h) for d, h in zip(data, hashed, strict=True)]
@@ -1023,19 +1422,31 @@ def create_users(session: Write, data: UserCreates, hashed: HashedEach) -> list[
     return users
 
 
-@app.get("/users/search")
+@app.get("/users/search", dependencies=[Superuser])
 def search_users(session: Read, paging: Paged, q: SearchFor) -> list[User]:
     """Search usernames, e-mail addresses and full names."""
     return page(session, select(User).where(named_like(q)), paging)
 
 
-@app.get("/users/by-email/{email:path}")
+@app.get("/users/by-email/{email:path}", dependencies=[Owner])
 def read_user_by_email(session: Read, email: Email) -> User:
     """Read the user with this e-mail address, in whatever case."""
-    return first_or_404(session, select(User).where(User.email == email))
+    user = session.exec(select(User).where(User.email == email)).first()
+    refuse_others(
+        session, user.id if user else None
+    )  # so that nobody learns which addresses there are
+    return user or not_found("User not found")
 
 
-@app.get("/users/{user_id}/with-posts", response_model=UserRead)
+@app.get("/users/me", dependencies=[Owner])
+def read_me(session: Read) -> User:
+    """Read the user who is logged in."""
+    if not caller_of(session).id:
+        raise unauthorized("Nobody is logged in")
+    return get_or_404(session, User, caller_of(session).id)
+
+
+@app.get("/users/{user_id}/with-posts", dependencies=[Owner], response_model=UserRead)
 def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
     """Read a user with their posts, page by page."""
     user = get_or_404(session, User, user_id)
@@ -1043,7 +1454,7 @@ def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str,
     return user.model_dump() | {"posts": page(session, posts, paging)}
 
 
-@app.get("/users/page", response_model=UserPage)
+@app.get("/users/page", dependencies=[Superuser], response_model=UserPage)
 def read_users_page(
     session: Read, page: PageNumber = 1, page_size: PageSize = 20
 ) -> dict[str, Any]:
@@ -1051,13 +1462,13 @@ def read_users_page(
     return numbered_page(session, select(User), page, page_size)
 
 
-@app.get("/users/stats/active-count")
+@app.get("/users/stats/active-count", dependencies=[Superuser])
 def count_active_users(session: Read) -> ActiveCount:
     """Count the active users."""
     return ActiveCount(active_users=count_rows(session, select(User).where(User.is_active)))
 
 
-@app.get("/users/top-spenders")
+@app.get("/users/top-spenders", dependencies=[Superuser])
 def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
     """Who spent most; cancelled orders do not count."""
     spent = func.sum(Order.total_amount)
@@ -1073,14 +1484,14 @@ def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
     return [TopSpender(**dict(zip(names, row, strict=True))) for row in session.exec(query)]
 
 
-@app.delete("/users/{user_id}/soft")
+@app.delete("/users/{user_id}/soft", dependencies=[Owner])
 def deactivate_user(session: Write, user_id: Id) -> Notice:
     """Deactivate a user, who keeps everything."""
     get_or_404(session, User, user_id).is_active = False
     return Notice(message=f"User {user_id} has been deactivated")
 
 
-@app.patch("/users/bulk/deactivate")
+@app.patch("/users/bulk/deactivate", dependencies=[Superuser])
 def deactivate_users(
     session: Write, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
 ) -> DeactivatedCount:
@@ -1089,12 +1500,12 @@ def deactivate_users(
     idle = (
         update(User)
         .where(col(User.is_active), col(User.updated_at) < since)
-        .values(is_active=False, version=User.version + 1)
+        .values(is_active=False, stamp=new_stamp(), version=User.version + 1)
     )
     return DeactivatedCount(deactivated_count=session.exec(idle).rowcount)
 
 
-@app.delete("/users/bulk/inactive")
+@app.delete("/users/bulk/inactive", dependencies=[Superuser])
 def delete_inactive_users(session: Write) -> DeletedCount:
     """Delete the inactive users, except those with an account."""
     retry_on_conflict(session, "account.user_id")  # one was opened just now
@@ -1110,7 +1521,7 @@ def named_like(q: str) -> ColumnElement[bool]:
 # Categories -----------------------------------------------------------------------------
 
 
-@app.get("/categories/")
+@app.get("/categories/", dependencies=[Anyone])
 def list_categories(
     session: Read,
     paging: Paged,
@@ -1124,20 +1535,20 @@ def list_categories(
     return page(session, query, paging, sort)
 
 
-@app.post("/categories/", status_code=201)
+@app.post("/categories/", dependencies=[Superuser], status_code=201)
 def create_category(session: Write, data: CategoryCreate) -> Category:
     """Create a category. Without a slug it gets one made from its name."""
     slug = slug_for(session, Category, data)
     return add(session, Category.model_validate(data, update={"slug": slug}))
 
 
-@app.get("/categories/{category_id}")
+@app.get("/categories/{category_id}", dependencies=[Anyone])
 def read_category(session: Read, category_id: Id) -> Category:
     """Read a category."""
     return get_or_404(session, Category, category_id)
 
 
-@app.put("/categories/{category_id}", responses=problems(400))
+@app.put("/categories/{category_id}", dependencies=[Superuser], responses=problems(400))
 def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> Category:
     """Replace a category: fields that are left out get their defaults."""
     refuse_cycle(session, category_id, data.parent_id)
@@ -1146,7 +1557,7 @@ def replace_category(session: Write, category_id: Id, data: CategoryCreate) -> C
     return category.sqlmodel_update(data.model_dump() | {"slug": slug})
 
 
-@app.patch("/categories/{category_id}", responses=problems(400))
+@app.patch("/categories/{category_id}", dependencies=[Superuser], responses=problems(400))
 def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Category:
     """Change the fields that are sent."""
     changes = data.model_dump()
@@ -1154,7 +1565,7 @@ def update_category(session: Write, category_id: Id, data: CategoryUpdate) -> Ca
     return get_or_404(session, Category, category_id).sqlmodel_update(changes)
 
 
-@app.delete("/categories/{category_id}", status_code=204)
+@app.delete("/categories/{category_id}", dependencies=[Superuser], status_code=204)
 def delete_category(session: Write, category_id: Id) -> None:
     """Delete a category. Its products and the categories below it stay, without it."""
     category = get_or_404(session, Category, category_id)
@@ -1166,7 +1577,7 @@ def delete_category(session: Write, category_id: Id) -> None:
     session.delete(category)
 
 
-@app.get("/categories/tree", response_model=list[CategoryTree])
+@app.get("/categories/tree", dependencies=[Anyone], response_model=list[CategoryTree])
 def read_category_tree(session: Read) -> Response:
     """All categories, each with those below it as `children`."""
     below: dict[int | None, list[str | Category]] = defaultdict(list)
@@ -1184,7 +1595,7 @@ def read_category_tree(session: Read) -> Response:
     return Response("".join(written), media_type="application/json")
 
 
-@app.get("/categories/{category_id}/products")
+@app.get("/categories/{category_id}/products", dependencies=[Anyone])
 def list_category_products(session: Read, paging: Paged, category_id: Id) -> CategoryProducts:
     """A category's products, page by page, and how many they are."""
     category = get_or_404(session, Category, category_id)
@@ -1216,7 +1627,7 @@ def refuse_cycle(session: Session, category_id: int, parent_id: int | None) -> N
 WITH_CATEGORY = joinedload(cast(Any, Product.category))
 
 
-@app.get("/products/")
+@app.get("/products/", dependencies=[Anyone])
 def list_products(
     session: Read,
     paging: Paged,
@@ -1245,20 +1656,20 @@ def list_products(
     return page(session, query, paging, sort)
 
 
-@app.post("/products/", status_code=201)
+@app.post("/products/", dependencies=[Superuser], status_code=201)
 def create_product(session: Write, data: ProductCreate) -> Product:
     """Create a product. Without a slug it gets one made from its name."""
     slug = slug_for(session, Product, data)
     return add(session, Product.model_validate(data, update={"slug": slug}))
 
 
-@app.get("/products/{product_id}")
+@app.get("/products/{product_id}", dependencies=[Anyone])
 def read_product(session: Read, product_id: Id) -> Product:
     """Read a product."""
     return get_or_404(session, Product, product_id)
 
 
-@app.put("/products/{product_id}")
+@app.put("/products/{product_id}", dependencies=[Superuser])
 def replace_product(session: Write, product_id: Id, data: ProductCreate) -> Product:
     """Replace a product: fields that are left out get their defaults."""
     product = get_or_404(session, Product, product_id)
@@ -1266,19 +1677,19 @@ def replace_product(session: Write, product_id: Id, data: ProductCreate) -> Prod
     return product.sqlmodel_update(data.model_dump() | {"slug": slug})
 
 
-@app.patch("/products/{product_id}")
+@app.patch("/products/{product_id}", dependencies=[Superuser])
 def update_product(session: Write, product_id: Id, data: ProductUpdate) -> Product:
     """Change the fields that are sent."""
     return get_or_404(session, Product, product_id).sqlmodel_update(data.model_dump())
 
 
-@app.delete("/products/{product_id}", status_code=204)
+@app.delete("/products/{product_id}", dependencies=[Superuser], status_code=204)
 def delete_product(session: Write, product_id: Id) -> None:
     """Delete a product; not while an order refers to it."""
     session.delete(get_or_404(session, Product, product_id))
 
 
-@app.get("/products/page", response_model=ProductPage)
+@app.get("/products/page", dependencies=[Anyone], response_model=ProductPage)
 def read_products_page(
     session: Read, page: PageNumber = 1, page_size: PageSize = 20
 ) -> dict[str, Any]:
@@ -1287,14 +1698,14 @@ def read_products_page(
     return numbered_page(session, query, page, page_size)
 
 
-@app.get("/products/with-categories", response_model=list[ProductRead])
+@app.get("/products/with-categories", dependencies=[Anyone], response_model=list[ProductRead])
 def list_products_with_categories(session: Read, paging: Paged) -> list[Product]:
     """List the active products with their categories."""
     query = select(Product).where(Product.is_active).options(WITH_CATEGORY)
     return page(session, query, paging)
 
 
-@app.get("/products/by-category-stats")
+@app.get("/products/by-category-stats", dependencies=[Superuser])
 def list_category_stats(session: Read) -> list[CategoryStats]:
     """Count and prices of the active products by category, most products first."""
     count, price, name = func.count(), Product.price, col(Category.name)
@@ -1318,26 +1729,26 @@ def list_category_stats(session: Read) -> list[CategoryStats]:
     ]
 
 
-@app.get("/products/by-sku/{sku}")
+@app.get("/products/by-sku/{sku}", dependencies=[Anyone])
 def read_product_by_sku(session: Read, sku: Sku) -> Product:
     """Read the product with this SKU, in whatever case."""
     return first_or_404(session, select(Product).where(Product.sku == sku))
 
 
-@app.get("/products/by-slug/{slug}")
+@app.get("/products/by-slug/{slug}", dependencies=[Anyone])
 def read_product_by_slug(session: Read, slug: Slug) -> Product:
     """Read the product with this slug."""
     return first_or_404(session, select(Product).where(Product.slug == slug))
 
 
-@app.get("/products/low-stock")
+@app.get("/products/low-stock", dependencies=[Anyone])
 def list_low_stock(session: Read, paging: Skipped, threshold: Count = 10) -> list[Product]:
     """List the active products of which so many or fewer are left, least first."""
     query = select(Product).where(Product.is_active, Product.stock_quantity <= threshold)
     return page(session, query, paging, "stock_quantity")
 
 
-@app.post("/products/{product_id}/stock", responses=problems(400))
+@app.post("/products/{product_id}/stock", dependencies=[Superuser], responses=problems(400))
 def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
     """Add to the stock, or with a negative change take from it; never below zero."""
     product = get_or_404(session, Product, product_id)
@@ -1361,6 +1772,7 @@ Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
 
 @app.get(
     "/products/export",
+    dependencies=[Superuser],
     response_class=StreamingResponse,
     responses={200: {"content": FILES}},
 )
@@ -1384,6 +1796,7 @@ async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIter
     while batch[1] is not None:
         yield batch[0]
         work = functools.partial(export_batch, session, format, batch[1])
+        session.info["begun"] = time.monotonic()
         batch = await session.info["database"].run(work, session)
 
 
@@ -1478,11 +1891,12 @@ async def receive_import(request: Request) -> AsyncIterator[Import]:
 
 @app.post(
     "/products/import",
+    dependencies=[Superuser],
     responses=problems(400, 413, 415),
     openapi_extra={"requestBody": {"required": True, "content": FILES}},
 )
 def import_products(
-    session: Write, upload: Annotated[Import, Depends(receive_import)]
+    upload: Annotated[Import, Depends(receive_import)], session: Write
 ) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
@@ -1736,7 +2150,7 @@ NEXT_STATUS = {
 }
 
 
-@app.get("/orders/", response_model=list[OrderSummary])
+@app.get("/orders/", dependencies=[Owner], response_model=list[OrderSummary])
 def list_orders(
     session: Read,
     paging: Paged,
@@ -1753,12 +2167,19 @@ def list_orders(
     return page(session, query, paging, sort)
 
 
-@app.post("/orders/", status_code=201, response_model=OrderRead, responses=problems(400, 404))
+@app.post(
+    "/orders/",
+    dependencies=[Owner],
+    status_code=201,
+    response_model=OrderRead,
+    responses=problems(400, 404),
+)
 def create_order(session: Once, data: OrderCreate) -> Order:
     """Place an order, at the products' prices of this moment. The stock goes down with it.
 
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
     """
+    refuse_others(session, data.user_id, "An order can only be placed for yourself")
     user = session.get(User, data.user_id, with_for_update=KEY_SHARE)
     user = user or not_found(f"User {data.user_id} not found")
     products = lock_rows(session, Product, [line.product_id for line in data.items])
@@ -1782,50 +2203,57 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     return order
 
 
-@app.get("/orders/{order_id}", response_model=OrderRead)
+@app.get("/orders/{order_id}", dependencies=[Owner], response_model=OrderRead)
 def read_order(session: Read, order_id: Id) -> Order:
     """Read an order with its lines."""
     return get_or_404(session, Order, order_id, WITH_LINES)
 
 
-@app.delete("/orders/{order_id}", status_code=204, responses=problems(400))
+@app.delete("/orders/{order_id}", dependencies=[Owner], status_code=204, responses=problems(400))
 def delete_order(session: Write, order_id: Id) -> None:
-    """Delete an order that was cancelled."""
+    """Delete an order that was cancelled; for superusers."""
     order = get_or_404(session, Order, order_id)
+    refuse_others(session, None, "Only a superuser may delete an order")
     if order.status != OrderStatus.cancelled:
         bad_request("Only a cancelled order can be deleted")
     session.delete(order)
 
 
-@app.get("/orders/{order_id}/details", response_model=OrderDetails)
+@app.get("/orders/{order_id}/details", dependencies=[Owner], response_model=OrderDetails)
 def read_order_details(session: Read, order_id: Id) -> Order:
     """Read an order with its user, and with the product of each line."""
     return get_or_404(session, Order, order_id, WITH_USER, WITH_PRODUCTS)
 
 
-@app.get("/orders/user/{user_id}", response_model=list[OrderSummary])
+@app.get("/orders/user/{user_id}", dependencies=[Owner], response_model=list[OrderSummary])
 def list_orders_of_user(session: Read, paging: Paged, user_id: Id) -> list[Order]:
     """List a user's orders, newest first."""
+    if not is_own(session, user_id):
+        not_found("User not found")
     get_or_404(session, User, user_id)
     return page(session, select(Order).where(Order.user_id == user_id), paging, "-id")
 
 
-@app.patch("/orders/{order_id}/status", responses=problems(400))
+@app.patch("/orders/{order_id}/status", dependencies=[Owner], responses=problems(400))
 def change_order_status(session: Write, order_id: Id, new_status: OrderStatus) -> OrderStatusChange:
     """Confirm, ship, deliver or cancel an order; anything out of turn is a 400.
 
-    Cancelling gives the stock back, and what was paid.
+    Cancelling gives the stock back, and what was paid. It is all that a user may do who is not a
+    superuser.
     """
     order = get_or_404(session, Order, order_id)
+    if new_status != OrderStatus.cancelled:
+        refuse_others(session, None, f"Only a superuser may make an order {new_status}")
     set_status(session, order, new_status)
     if new_status == OrderStatus.cancelled:
         undo_order(session, order)
     return OrderStatusChange(order_id=order_id, new_status=new_status)
 
 
-@app.get("/orders/stats/summary")
+@app.get("/orders/stats/summary", dependencies=[Owner])
 def read_order_stats(session: Read, user_id: Id | None = None) -> OrderStats:
     """Count orders by status and sum up the revenue, in which cancelled ones do not count."""
+    refuse_others(session, user_id, "Only a superuser may ask about others: add your own user_id")
     query = select(Order.status, func.count(), func.sum(Order.total_amount)).group_by(Order.status)
     if user_id is not None:
         query = query.where(Order.user_id == user_id)
@@ -1838,7 +2266,7 @@ def read_order_stats(session: Read, user_id: Id | None = None) -> OrderStats:
     )
 
 
-@app.get("/orders/stats/daily")
+@app.get("/orders/stats/daily", dependencies=[Superuser])
 def list_daily_orders(
     session: Read, days: Annotated[int, Query(ge=1, le=3660), PLAIN] = 30
 ) -> list[DailyOrders]:
@@ -1847,7 +2275,7 @@ def list_daily_orders(
     day = func.date(Order.created_at)
     query = (
         select(day, func.count(), func.sum(Order.total_amount))
-        .where(Order.created_at >= datetime.combine(first, time(), UTC))
+        .where(Order.created_at >= datetime.combine(first, datetime.min.time(), UTC))
         .where(Order.status != OrderStatus.cancelled)
         .group_by(day)
     )
@@ -1906,7 +2334,7 @@ EVENT = {
 EVENTS = {"schema": {"type": "string"}, "itemSchema": {"properties": EVENT}}
 
 
-@app.get("/notifications/")
+@app.get("/notifications/", dependencies=[Owner])
 def list_notifications(
     session: Read,
     paging: Paged,
@@ -1937,21 +2365,48 @@ async def join_notifications(last_event_id: LastEventId = None) -> AsyncGenerato
 
 @app.get(
     "/notifications/events",
+    dependencies=[Owner],
     response_class=EventSourceResponse,
     responses=problems(503) | {200: {"content": {"text/event-stream": EVENTS}}},
 )
 async def stream_notifications(
+    request: Request,
     notifications: Annotated[AsyncGenerator[Notification], Depends(join_notifications)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Notifications as they are written: an endless stream of Server-Sent Events.
 
     Each comes once, in the order of ids. A client that connects again sends Last-Event-ID, as
     browsers do by themselves, and misses none. A comment every 15 seconds shows that the stream
-    is alive.
+    is alive. Nothing comes any more when the token has ended.
     """
     async with aclosing(notifications):
         async for notification in notifications:
-            yield ServerSentEvent(event="notification", id=str(notification.id), data=notification)
+            if not is_for(request, notification):
+                continue
+            if not await is_still_admitted(request):
+                return
+            if is_for(request, notification):  # who was a superuser may not be one any more
+                yield ServerSentEvent(
+                    event="notification", id=str(notification.id), data=notification
+                )
+
+
+def is_for(request: Request, notification: Notification) -> bool:
+    caller: Caller = request.state.caller
+    return caller.is_superuser or caller.id == notification.user_id
+
+
+async def is_still_admitted(request: Request) -> bool:
+    """Look at the token, and its user, again: a stream lasts longer than they may."""
+    while True:
+        try:
+            await request.scope["route"].access.check(request, now=True)
+        except db.BusyError:
+            await asyncio.sleep(1)
+        except HTTPException:
+            return False
+        else:
+            return True
 
 
 def notify(session: Session, order: Order, message: str) -> None:
@@ -1970,9 +2425,10 @@ def notify(session: Session, order: Order, message: str) -> None:
 
 WITH_TAGS = selectinload(cast(Any, Post.tags))
 WITH_TAGS_AT_ONCE = joinedload(cast(Any, Post.tags))  # in one statement: as of one moment
+NOT_THE_AUTHOR = "The author of a post has to be yourself"
 
 
-@app.get("/posts/", response_model=list[PostRead])
+@app.get("/posts/", dependencies=[Anyone], response_model=list[PostRead])
 def list_posts(
     session: Read,
     paging: Paged,
@@ -1982,8 +2438,14 @@ def list_posts(
     tag: Slug | None = None,
     q: Search | None = None,
 ) -> list[Post]:
-    """List posts with their tags. `tag` is a slug; `q` is looked for in the title."""
+    """List posts with their tags: those that are published, and one's own.
+
+    `tag` is a slug; `q` is looked for in the title.
+    """
     query = select(Post).options(WITH_TAGS)
+    if not is_own(session, None):
+        is_published = col(Post.status) == PostStatus.published
+        query = query.where(or_(is_published, Post.owned_by(caller_of(session).id)))
     if author_id is not None:
         query = query.where(Post.author_id == author_id)
     if status is not None:
@@ -1995,45 +2457,52 @@ def list_posts(
     return page(session, query, paging, sort)
 
 
-@app.post("/posts/", status_code=201, response_model=PostRead)
+@app.post("/posts/", dependencies=[Owner], status_code=201, response_model=PostRead)
 def create_post(session: Write, data: PostCreate) -> Post:
     """Create a post. Without a slug it gets one made from its title."""
+    refuse_others(session, data.author_id, NOT_THE_AUTHOR)
     post = Post.model_validate(data, update={"slug": slug_for(session, Post, data)})
     set_tags(session, post, data.tag_ids)
     return add(session, published(post))
 
 
-@app.get("/posts/{post_id}", response_model=PostRead)
+@app.get("/posts/{post_id}", dependencies=[Anyone], response_model=PostRead)
 def read_post(session: Read, post_id: Id) -> Post:
-    """Read a post with its tags."""
-    return get_or_404(session, Post, post_id, WITH_TAGS_AT_ONCE)
+    """Read a post with its tags; one that is not published, only its author."""
+    post = get_or_404(session, Post, post_id, WITH_TAGS_AT_ONCE)
+    if post.status != PostStatus.published:
+        refuse_others(session, post.author_id)
+    return post
 
 
-@app.put("/posts/{post_id}", response_model=PostRead)
+@app.put("/posts/{post_id}", dependencies=[Owner], response_model=PostRead)
 def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
     """Replace a post: fields that are left out get their defaults."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
+    refuse_others(session, data.author_id, NOT_THE_AUTHOR)
     slug = slug_for(session, Post, data, post)
     set_tags(session, post, data.tag_ids)
     return published(post.sqlmodel_update(data.model_dump() | {"slug": slug}))
 
 
-@app.patch("/posts/{post_id}", response_model=PostRead)
+@app.patch("/posts/{post_id}", dependencies=[Owner], response_model=PostRead)
 def update_post(session: Write, post_id: Id, data: PostUpdate) -> Post:
     """Change the fields that are sent."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
+    if "author_id" in data.model_fields_set:
+        refuse_others(session, data.author_id, NOT_THE_AUTHOR)
     if "tag_ids" in data.model_fields_set:
         set_tags(session, post, data.tag_ids)
     return published(post.sqlmodel_update(data.model_dump()))
 
 
-@app.delete("/posts/{post_id}", status_code=204)
+@app.delete("/posts/{post_id}", dependencies=[Owner], status_code=204)
 def delete_post(session: Write, post_id: Id) -> None:
     """Delete a post. Its tags stay."""
     session.delete(get_or_404(session, Post, post_id))
 
 
-@app.post("/posts/{post_id}/views")
+@app.post("/posts/{post_id}/views", dependencies=[Anyone])
 def count_view(session: Write, post_id: Id) -> PostViews:
     """Count a view of the post. Its `updated_at` stays; its ETag changes."""
     post = get_or_404(session, Post, post_id)
@@ -2063,7 +2532,7 @@ def published(post: Post) -> Post:
 # Tags -----------------------------------------------------------------------------------
 
 
-@app.get("/tags/")
+@app.get("/tags/", dependencies=[Anyone])
 def list_tags(
     session: Read, paging: Paged, sort: Annotated[str, sortable("id", "name")] = "id"
 ) -> list[Tag]:
@@ -2071,19 +2540,19 @@ def list_tags(
     return page(session, select(Tag), paging, sort)
 
 
-@app.post("/tags/", status_code=201)
+@app.post("/tags/", dependencies=[Superuser], status_code=201)
 def create_tag(session: Write, data: TagCreate) -> Tag:
     """Create a tag. Without a slug it gets one made from its name."""
     return add(session, Tag.model_validate(data, update={"slug": slug_for(session, Tag, data)}))
 
 
-@app.get("/tags/{tag_id}")
+@app.get("/tags/{tag_id}", dependencies=[Anyone])
 def read_tag(session: Read, tag_id: Id) -> Tag:
     """Read a tag."""
     return get_or_404(session, Tag, tag_id)
 
 
-@app.put("/tags/{tag_id}")
+@app.put("/tags/{tag_id}", dependencies=[Superuser])
 def replace_tag(session: Write, tag_id: Id, data: TagCreate) -> Tag:
     """Replace a tag: fields that are left out get their defaults."""
     tag = get_or_404(session, Tag, tag_id)
@@ -2091,14 +2560,14 @@ def replace_tag(session: Write, tag_id: Id, data: TagCreate) -> Tag:
     return touch_posts(session, tag)
 
 
-@app.patch("/tags/{tag_id}")
+@app.patch("/tags/{tag_id}", dependencies=[Superuser])
 def update_tag(session: Write, tag_id: Id, data: TagUpdate) -> Tag:
     """Change the fields that are sent."""
     tag = get_or_404(session, Tag, tag_id).sqlmodel_update(data.model_dump())
     return touch_posts(session, tag)
 
 
-@app.delete("/tags/{tag_id}", status_code=204)
+@app.delete("/tags/{tag_id}", dependencies=[Superuser], status_code=204)
 def delete_tag(session: Write, tag_id: Id) -> None:
     """Delete a tag. The posts that had it stay."""
     tag = get_or_404(session, Tag, tag_id)
@@ -2119,7 +2588,7 @@ def touch_posts(session: Session, tag: Tag) -> Tag:
 # Accounts -------------------------------------------------------------------------------
 
 
-@app.get("/accounts/")
+@app.get("/accounts/", dependencies=[Owner])
 def list_accounts(
     session: Read, paging: Paged, sort: ById = "id", user_id: Id | None = None
 ) -> list[Account]:
@@ -2130,13 +2599,13 @@ def list_accounts(
     return page(session, query, paging, sort)
 
 
-@app.post("/accounts/", status_code=201)
+@app.post("/accounts/", dependencies=[Superuser], status_code=201)
 def create_account(session: Write, data: AccountCreate) -> Account:
     """Open an account for a user, who may have several."""
     return add(session, Account.model_validate(data))
 
 
-@app.get("/accounts/{account_id}")
+@app.get("/accounts/{account_id}", dependencies=[Owner])
 def read_account(session: Read, account_id: Id) -> Account:
     """Read an account."""
     return get_or_404(session, Account, account_id)
@@ -2157,7 +2626,7 @@ def deposit(account: Account, amount: Decimal) -> None:
 # Transfers ------------------------------------------------------------------------------
 
 
-@app.get("/transfers/")
+@app.get("/transfers/", dependencies=[Owner])
 def list_transfers(
     session: Read, paging: Paged, sort: ById = "id", account_id: Id | None = None
 ) -> list[Transfer]:
@@ -2169,18 +2638,19 @@ def list_transfers(
     return page(session, query, paging, sort)
 
 
-@app.post("/transfers/", status_code=201, responses=problems(400, 404))
+@app.post("/transfers/", dependencies=[Owner], status_code=201, responses=problems(400, 404))
 def create_transfer(session: Once, data: TransferCreate) -> Transfer:
     """Move money from one account to another. No balance goes below zero."""
     if data.from_account_id == data.to_account_id:
         bad_request("Cannot transfer to the same account")
-    accounts = lock_rows(session, Account, [data.from_account_id, data.to_account_id])
+    ids = [data.from_account_id, data.to_account_id]
+    accounts = lock_rows(session, Account, ids, own=ids[:1])
     withdraw(accounts[data.from_account_id], data.amount)
     deposit(accounts[data.to_account_id], data.amount)
     return add(session, Transfer.model_validate(data))
 
 
-@app.get("/transfers/{transfer_id}")
+@app.get("/transfers/{transfer_id}", dependencies=[Owner])
 def read_transfer(session: Read, transfer_id: Id) -> Transfer:
     """Read a transfer."""
     return get_or_404(session, Transfer, transfer_id)
@@ -2189,7 +2659,7 @@ def read_transfer(session: Read, transfer_id: Id) -> Transfer:
 # Payments -------------------------------------------------------------------------------
 
 
-@app.get("/orders/{order_id}/payments", tags=["payments"])
+@app.get("/orders/{order_id}/payments", dependencies=[Owner], tags=["payments"])
 def list_payments(session: Read, paging: Paged, order_id: Id) -> list[Payment]:
     """List an order's payments."""
     get_or_404(session, Order, order_id)
@@ -2197,14 +2667,19 @@ def list_payments(session: Read, paging: Paged, order_id: Id) -> list[Payment]:
 
 
 @app.post(
-    "/orders/{order_id}/payments", status_code=201, tags=["payments"], responses=problems(400)
+    "/orders/{order_id}/payments",
+    dependencies=[Owner],
+    status_code=201,
+    tags=["payments"],
+    responses=problems(400),
 )
 def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
     """Pay a pending order from an account, which confirms the order."""
     order = get_or_404(session, Order, order_id)
     if order.status != OrderStatus.pending:
         bad_request(f"Only a pending order can be paid, and this one is {order.status}")
-    account = lock_rows(session, Account, [data.account_id])[data.account_id]
+    ids = [data.account_id]
+    account = lock_rows(session, Account, ids, own=ids)[data.account_id]
     withdraw(account, order.total_amount)
     set_status(session, order, OrderStatus.confirmed)
     return add(
@@ -2214,7 +2689,11 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
 
 # Command line ---------------------------------------------------------------------------
 
-cli = typer.Typer(help=f"{settings.app_name}. Without a command: serve.", add_completion=False)
+cli = typer.Typer(
+    help=f"{settings.app_name}. Without a command: serve.",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # among them are passwords
+)
 
 
 @cli.command()
@@ -2227,6 +2706,8 @@ def serve(
     """Migrate the database, then serve the API."""
     if settings.migrate_on_start:
         migrate_or_exit()
+    if not settings.secret_key:
+        print("Only clients on this machine are let in, since SECRET_KEY is not set.", flush=True)
     uvicorn.run(
         app if workers == 1 and not reload else "main:app",
         host=host,
@@ -2250,6 +2731,29 @@ def migrate() -> None:
     """Bring the database to the newest revision."""
     migrate_or_exit()
     print(f"The database is at revision {db.newest_revision()}.")
+
+
+@cli.command()
+def createsuperuser(
+    username: Annotated[str, typer.Option(prompt=True)],
+    email: Annotated[str, typer.Option(prompt="E-mail")],
+    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
+) -> None:
+    """Create a user who may do everything; asks for what is not given."""
+    try:
+        data = UserCreate(username=username, email=email, password=SecretStr(password))
+    except ValidationError as error:
+        wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
+        sys.exit("; ".join(wrong))
+    migrate_or_exit()
+    state = {"is_superuser": True, "password_hash": hasher.hash(password)}
+    with Session(db.writer.engine) as session:
+        session.add(User.model_validate(data, update=state))
+        try:
+            session.commit()
+        except DBAPIError as error:
+            sys.exit(str(db.explain(error) or error.orig))
+    print(f"{username} may do everything now.")
 
 
 @cli.command()

@@ -9,7 +9,7 @@ Every section reads the same way:
     ThingRead     only where an answer embeds related rows, or sums rows up
 
 Sections: vocabulary, shared bases, items, users, categories, products, orders,
-notifications, posts, tags, accounts, transfers, payments, idempotency keys.
+notifications, posts, tags, accounts, transfers, payments, log-ins, idempotency keys.
 
 A type says the same to the API and to the database: `Name` is at most 200 characters in
 JSON and in the column. So the limits of a field stand in its type, and what only the
@@ -20,10 +20,11 @@ it, and MariaDB needs one.
 """
 
 import re
+import secrets
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import pydantic
 from email_validator import EmailNotValidError, validate_email
@@ -46,6 +47,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Computed,
     Connection,
     Dialect,
@@ -60,9 +62,9 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
-from sqlalchemy.orm import Mapper, QueryContext, declared_attr
+from sqlalchemy.orm import Mapper, QueryContext, attributes, declared_attr
 from sqlalchemy.types import TypeEngine
-from sqlmodel import Field, Relationship, SQLModel
+from sqlmodel import Field, Relationship, SQLModel, col, select
 
 # Every constraint and index gets a name that says its table and columns, on every database.
 SQLModel.metadata.naming_convention = {
@@ -268,6 +270,9 @@ class Partial(SQLModel):
 class Entity(SQLModel):
     """A row with an id, which the database gives."""
 
+    # Whether who asks for another user's is told 404 and not 403, so that nobody learns of it.
+    is_private: ClassVar[bool] = True
+
     model_config = ConfigDict(  # type: ignore[assignment]
         json_schema_serialization_defaults_required=True
     )
@@ -277,6 +282,13 @@ class Entity(SQLModel):
         primary_key=True,
         schema_extra={"json_schema_extra": lambda schema: schema.pop("default", None)},
     )
+
+    @classmethod
+    def owned_by(cls, user_id: int) -> ColumnElement[bool]:
+        """The condition that a row belongs to this user, for routes that `Owner` may call."""
+        if "user_id" not in cls.model_fields:
+            raise TypeError(f"{cls.__name__} has to say in `owned_by` whose its rows are")
+        return col(cls.user_id) == user_id  # type: ignore[attr-defined]
 
 
 class Versioned(Entity):
@@ -399,8 +411,22 @@ class UserState(UserBase):
     is_superuser: StrictBool = False
 
 
+def new_stamp() -> str:
+    return secrets.token_hex(8)
+
+
 class User(Timestamps, UserState, Versioned, table=True):
+    is_private: ClassVar[bool] = False
+
     password_hash: str = Field(max_length=255, exclude=True, repr=False)
+    # Stands in the user's tokens, which end when it changes: see `end_tokens`.
+    stamp: str = Field(
+        default_factory=new_stamp,
+        max_length=16,
+        exclude=True,
+        repr=False,
+        sa_column_kwargs={"server_default": ""},
+    )
     # "Ann" and "ann" are one name: the database derives this column, and keeps it unique.
     username_key: str | None = Field(
         default=None,
@@ -413,6 +439,22 @@ class User(Timestamps, UserState, Versioned, table=True):
             info={"field": "username"},
         ),
     )
+
+    @classmethod
+    def owned_by(cls, user_id: int) -> ColumnElement[bool]:
+        return col(cls.id) == user_id
+
+
+@event.listens_for(User, "before_update")
+def end_tokens(_: Mapper[Any], __: Connection, user: User) -> None:
+    """End a user's tokens with their password, and when they are deactivated."""
+    changed = {name for name in ("password_hash", "is_active") if has_changed(user, name)}
+    if "password_hash" in changed or ("is_active" in changed and not user.is_active):
+        user.stamp = new_stamp()
+
+
+def has_changed(row: Entity, name: str) -> bool:
+    return bool(attributes.get_history(row, name).has_changes())
 
 
 class UserCreate(UserBase):
@@ -730,10 +772,16 @@ class PostDates(Timestamps):
 
 
 class Post(PostDates, PostRow, Versioned, table=True):
+    is_private: ClassVar[bool] = False
+
     tags: list["Tag"] = Relationship(
         link_model=PostTag,
         sa_relationship_kwargs={"lazy": "raise", "passive_deletes": True, "order_by": "Tag.id"},
     )
+
+    @classmethod
+    def owned_by(cls, user_id: int) -> ColumnElement[bool]:
+        return col(cls.author_id) == user_id
 
 
 class PostCreate(PostBase):
@@ -814,6 +862,10 @@ class Transfer(Created, TransferState, Entity, table=True):
         CheckConstraint("from_account_id <> to_account_id", "accounts_differ"),
     )
 
+    @classmethod
+    def owned_by(cls, user_id: int) -> ColumnElement[bool]:
+        return col(cls.from_account_id).in_(select(Account.id).where(Account.user_id == user_id))
+
 
 class TransferCreate(TransferBase):
     pass
@@ -830,11 +882,54 @@ class PaymentBase(SQLModel):
 
 
 class Payment(Created, PaymentBase, Entity, table=True):
-    pass
+    @classmethod
+    def owned_by(cls, user_id: int) -> ColumnElement[bool]:
+        return col(cls.order_id).in_(select(Order.id).where(Order.user_id == user_id))
 
 
 class PaymentCreate(Schema):
     account_id: Id
+
+
+# Log-ins --------------------------------------------------------------------------------
+
+
+class Token(BaseModel):
+    """An access token (RFC 6750), and for how many seconds it holds."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105
+    expires_in: int
+
+
+class LogIn(BaseModel):
+    """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2)."""
+
+    username: Annotated[str, Field(max_length=254), NO_NUL]
+    password: Annotated[SecretStr, Field(max_length=1000)]
+    grant_type: Literal["password"] = "password"
+    scope: str = ""
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+
+
+class Claims(BaseModel):
+    """What a token says (RFC 7519, section 4.1): whose it is, and when it was made and ends."""
+
+    sub: Id
+    stamp: str
+    iat: int
+    exp: int
+
+
+class LogInFailures(Timestamps, Entity, table=True):
+    """When log-ins with a name, or from an address, have failed lately."""
+
+    __tablename__ = "log_in_failures"
+    __table_args__ = (Index(None, "updated_at"),)
+
+    key: str = Field(max_length=64, unique=True)
+    times: list[float] = Field(default=[], sa_type=JSON)  # in seconds since 1970
 
 
 # Idempotency keys -----------------------------------------------------------------------
@@ -848,7 +943,7 @@ class IdempotencyKey(Created, Entity, table=True):
 
     key: str = Field(max_length=200)
     route: str = Field(max_length=200)
-    user_id: int = 0  # of the user who is logged in; 0: nobody
+    user_id: int = 0  # of the user who is logged in; 0 in open mode
     fingerprint: str = Field(max_length=64)
     status: int = 0
     headers: dict[str, str] = Field(default={}, sa_type=JSON)

@@ -26,6 +26,7 @@ import pytest
 import sqlalchemy as sa
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from pydantic import SecretStr
 from sqlmodel import SQLModel
 
 HOME = Path(__file__).parent.parent
@@ -146,6 +147,24 @@ def pages(client: httpx2.Client, url: str) -> Iterator[httpx2.Response]:
         response = client.get(url)
         yield response
         url = response.links.get("next", {}).get("url", "")
+
+
+# Closed mode, with a key.
+
+KEY = "a key for the tests, of more than 32 characters"
+
+
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Put the app into closed mode, when called: for what was made before, in open mode."""
+    return lambda: monkeypatch.setattr(db.settings, "secret_key", SecretStr(KEY))
+
+
+def log_in(client: httpx2.Client, name: str, password: str = "Password1") -> dict[str, str]:
+    """The header of who has logged in."""
+    response = client.post("/token", data={"username": name, "password": password})
+    assert response.status_code == 200, response.text
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
 
 # Builders: each makes one row through the API, with what the test cares about spelled out.
