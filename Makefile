@@ -1,6 +1,6 @@
 # make run    serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
 # make test   run the tests
-# make check  style, types and migrations
+# make check  style, types, security and migrations
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -16,6 +16,8 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy main.py models.py db.py alembic/env.py tests
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive main.py models.py db.py alembic
+	$(BIN)/pip check
 	rm -f .check.db*
 	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic upgrade head
 	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic check

@@ -319,7 +319,7 @@ class Route(db.TransactionRoute):
             raise TypeError(
                 f"{endpoint.__name__} has to say who may call it: dependencies=[Anyone]"
             )
-        (self.access,) = accesses
+        self.access = accesses[0]
         sessions = calls & {db.read_session, db.write_session, once_session}
         # What other dependencies do takes time, so who calls is looked up before them.
         self.admits_first = not sessions or calls > {self.access, *sessions}
@@ -1169,8 +1169,9 @@ HashedIfSent = Annotated[dict[str, str], Depends(hash_of_changed)]
 
 def is_right(password: str, password_hash: str) -> bool:
     """Whether it is the password; in the same time where there is none, the hash being empty."""
+    hash_instead = hash_of_nobody()
     try:
-        return hasher.verify(password, password_hash or hash_of_nobody()) and bool(password_hash)
+        return hasher.verify(password, password_hash or hash_instead) and bool(password_hash)
     except PwdlibError:  # a hash that some other program has made
         return False
 
@@ -1212,8 +1213,7 @@ async def create_token(
 def find_user(session: Session, name: str) -> tuple[int, str]:
     """The id and the password's hash of the active user with this name; else 0 and no hash."""
     refuse_many_failures(failures_of(session, name).values())
-    text = name.lower()
-    named = or_(col(User.username_key) == text, col(User.email) == text)
+    named = or_(col(User.username_key) == name, col(User.email) == name)
     user = session.exec(select(User).where(named, User.is_active)).first()
     return (user.id, user.password_hash) if user else (0, "")
 
@@ -1238,7 +1238,7 @@ def finish_log_in(session: Session, name: str, user_id: int, password_hash: str)
 def failures_of(session: Session, name: str, *, lock: bool = False) -> dict[str, LogInFailures]:
     """The failures with this name and from the client's address, to be added to."""
     retry_on_conflict(session, "key")
-    kept = [key_of("name", name.lower()), key_of("address", address_of(session.info["request"]))]
+    kept = [key_of("name", name), key_of("address", address_of(session.info["request"]))]
     query = select(LogInFailures).where(col(LogInFailures.key).in_(kept))
     query = query.order_by(col(LogInFailures.key))
     found = session.exec(query.with_for_update() if lock else query)

@@ -143,6 +143,14 @@ def lower_address(value: str) -> str:
     return address.normalized.lower()
 
 
+def name_as_stored(value: str) -> str:
+    """A username, or an e-mail address, as the database has it to look for."""
+    try:
+        return email_address(value)
+    except PydanticCustomError:
+        return value.lower()
+
+
 def strong_password(value: SecretStr) -> SecretStr:
     """8 to 100 characters, with an upper-case letter and a digit; text that can be encoded."""
     secret = value.get_secret_value()
@@ -905,7 +913,7 @@ class Token(BaseModel):
 class LogIn(BaseModel):
     """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2)."""
 
-    username: Annotated[str, Field(max_length=254), NO_NUL]
+    username: Annotated[str, Field(max_length=254), NO_NUL, AfterValidator(name_as_stored)]
     password: Annotated[SecretStr, Field(max_length=1000)]
     grant_type: Literal["password"] = "password"
     scope: str = ""

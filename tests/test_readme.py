@@ -1,5 +1,6 @@
 """The README is true: its walk is run, its tables are compared, its example is carried out."""
 
+import json
 import os
 import re
 import shutil
@@ -41,10 +42,15 @@ def test_every_step_of_the_walk_gives_what_the_readme_says(tmp_path: Path) -> No
 
 
 def test_the_table_of_routes_is_that_of_the_app() -> None:
-    told = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", section("Routes"), re.MULTILINE)
-    paths = main.app.openapi()["paths"]
+    told = re.findall(r"^\| `([A-Z]+) (/\S*)` \| (\w*) \|", section("Routes"), re.MULTILINE)
+    routes = [route for route in main.app.routes if isinstance(route, main.Route)]
+    listed = {
+        (method, route.path_format, route.access.who.replace("public", "anyone"))
+        for route in routes
+        for method in route.methods or ()
+    }
     assert len(told) == len(set(told))
-    missing = {(m.upper(), path) for path in paths for m in paths[path]} ^ set(told)
+    missing = listed ^ set(told)
     assert not missing, "to be added to the README's table of routes, or taken out of it"
 
 
@@ -58,22 +64,51 @@ def test_the_table_of_settings_is_that_of_the_app() -> None:
 
 def with_rows(readme: str) -> str:
     """The table of routes with those of the example."""
-    routes = [("GET", "/books/"), ("POST", "/books/")]
-    routes += [
-        ("GET", "/items/count"),
-        *((method, "/books/{book_id}") for method in ("GET", "PUT", "PATCH", "DELETE")),
-    ]
-    rows = "".join(f"| `{method} {path}` | |\n" for method, path in routes)
-    return readme.replace("| **Tags** | |\n", f"| **Books** | |\n{rows}| **Tags** | |\n")
+    routes = [("GET", "/books/"), ("POST", "/books/"), ("GET", "/items/count")]
+    routes += [(method, "/books/{book_id}") for method in ("GET", "PUT", "PATCH", "DELETE")]
+    who = {"GET": "anyone"}
+    rows = "".join(f"| `{m} {path}` | {who.get(m, 'superuser')} | |\n" for m, path in routes)
+    return readme.replace("| **Tags** | | |\n", f"| **Books** | | |\n{rows}| **Tags** | | |\n")
+
+
+def copy_of_the_project(folder: Path) -> Path:
+    unwanted = (".git", ".venv", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
+    return Path(shutil.copytree(HOME, folder, ignore=shutil.ignore_patterns(*unwanted)))
+
+
+def test_a_superuser_is_made_and_logs_in_as_the_readme_says(tmp_path: Path) -> None:
+    copy = copy_of_the_project(tmp_path / "shop")
+    (copy / ".venv").symlink_to(sys.prefix)
+    (make_key, create_superuser, start), (log_in,) = (
+        code.splitlines() for code in blocks(section("Access"), "sh")
+    )
+    password = "BossPass123"
+    assert password in log_in
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    for command, entered in ((make_key, ""), (create_superuser, f"{password}\n" * 2)):
+        run = subprocess.run(
+            ["bash", "-c", command], cwd=copy, env=env, input=entered, text=True, check=True
+        )
+        assert run.returncode == 0
+
+    assert start == "make run"
+    key = (copy / ".env").read_text().strip().partition("=")[2]
+    with serving(f"sqlite:///{copy}/app.db", SECRET_KEY=key) as client:
+        here = log_in.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
+        answer = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=True)
+        (told,) = blocks(section("Access"), "json")
+        told_before, told_after = told.split("...")
+        assert answer.stdout.startswith(told_before)
+        assert answer.stdout.endswith(told_after)
+        token = json.loads(answer.stdout)["access_token"]
+        me = client.get("/users/me", headers={"Authorization": f"Bearer {token}"}).json()
+        assert (me["username"], me["is_superuser"]) == ("boss", True)
 
 
 def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> None:
     if "/books/" in main.app.openapi()["paths"]:
         return  # somebody did just that, here
-    copy = tmp_path / "shop"
-    unwanted = (".git", ".venv", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
-    ignore = shutil.ignore_patterns(*unwanted)
-    shutil.copytree(HOME, copy, ignore=ignore)
+    copy = copy_of_the_project(tmp_path / "shop")
     text = section("Add an entity of your own")
     models, routes, test = blocks(text, "python")
     (commands,) = blocks(text, "sh")
