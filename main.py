@@ -200,12 +200,20 @@ from models import (
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Migrate before the first request, and let go of the database after the last."""
+    refuse_undeclared_routes()
     if settings.migrate_on_start:
         await asyncio.to_thread(db.migrate)
     end_streams_on_signals()
     yield
     await asyncio.to_thread(db.disconnect)
     await db.disconnect_async()
+
+
+def refuse_undeclared_routes() -> None:
+    """Do not start with a route that says not who may call it, such as one of another router."""
+    for route in app.routes:
+        if route not in DOCUMENTATION and not isinstance(route, Route):
+            raise RuntimeError(f"{route} has to be defined on `app`, with dependencies=[Anyone]")
 
 
 def end_streams_on_signals() -> None:
@@ -241,6 +249,9 @@ app = FastAPIOffline(
     generate_unique_id_function=lambda route: route.name,  # so generated clients read well
     telemetry=telemetry(),
 )
+
+
+DOCUMENTATION = list(app.routes)  # the pages that it brings along: they are for anyone
 
 
 class ExactRequest(Request):
