@@ -366,7 +366,7 @@ class Route(db.TransactionRoute):
         documented: dict[str, Any] = dict(self.openapi_extra or {})
         if 412 in errors:
             documented["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
-        if self.access.who in ("public", "anyone"):
+        if self.access.who == "anyone":
             documented["security"] = [{}]  # a token is not needed
         self.openapi_extra = documented
 
@@ -716,6 +716,10 @@ def openapi() -> dict[str, Any]:
         )
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+        for route in documented:
+            if isinstance(route, Route) and route.access.who == "public":
+                for operation in document["paths"][route.path_format].values():
+                    operation.pop("security", None)
         app.openapi_schema = document
     return app.openapi_schema
 

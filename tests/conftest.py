@@ -377,7 +377,9 @@ class Process:
                 self.client.get("/health")
                 return
             time.sleep(0.1)
-        raise AssertionError("the server does not start")
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"the server does not start: {self.logged()}")
 
     def stop(self, how: signal.Signals) -> int:
         self.process.send_signal(how)

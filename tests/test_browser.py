@@ -122,19 +122,6 @@ def test_the_documentation_draws_every_route_with_what_comes_from_here(
     assert troubles == []
 
 
-def test_the_page_that_log_ins_elsewhere_return_to_can_tell_the_documentation(
-    page: Page, troubles: list[str]
-) -> None:
-    page.goto("/docs")
-    told = page.evaluate("""() => new Promise(done => {
-        const auth = {schema: {get: () => "authorizationCode"}}
-        window.swaggerUIRedirectOauth2 = {state: "s", auth, callback: done, errCb: done}
-        window.open("/docs/oauth2-redirect?code=c&state=s")
-    })""")
-    assert told["auth"]["code"] == "c"
-    assert troubles == []
-
-
 @pytest.mark.parametrize("server", ["/", "/api/v1"])
 def test_the_authorize_button_logs_in_whichever_server_is_selected(
     page: Page, shop: tuple[str, Json], troubles: list[str], server: str

@@ -644,16 +644,16 @@ import asyncio
 from sqlmodel import col, func, select
 
 from db import AsyncRead
-from main import app
+from main import Anyone, app
 from models import Item
 
 
-@app.get("/async/titles")
+@app.get("/async/titles", dependencies=[Anyone])
 async def titles(session: AsyncRead) -> list[str]:
     return list(await session.exec(select(Item.title).order_by(col(Item.id))))
 
 
-@app.get("/async/count")
+@app.get("/async/count", dependencies=[Anyone])
 async def count(session: AsyncRead) -> int:
     before = (await session.exec(select(func.count()).select_from(Item))).one()
     await asyncio.sleep(0.05)
@@ -661,7 +661,7 @@ async def count(session: AsyncRead) -> int:
     return before + after
 
 
-@app.post("/async/items")
+@app.post("/async/items", dependencies=[Anyone])
 async def write(session: AsyncRead) -> None:
     session.add(Item.model_validate({"title": "Written", "price": 1}))
     await session.commit()
