@@ -87,9 +87,11 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 class AppTransport(httpx2.BaseTransport):
     """Calls the app on an event loop in a thread: a third of the time that TestClient takes."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, address: str = "127.0.0.1") -> None:
         self.loop = loop
-        self.app = httpx2.ASGITransport(app=main.app, raise_app_exceptions=False)
+        self.app = httpx2.ASGITransport(
+            app=main.app, raise_app_exceptions=False, client=(address, 1234)
+        )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         headers, body = request.headers, request.read()
@@ -104,18 +106,32 @@ class AppTransport(httpx2.BaseTransport):
 
 
 @pytest.fixture(scope="session")
-def app_client(database: str) -> Iterator[httpx2.Client]:
-    """A client of the app, for tests that write nothing."""
+def app_loop(database: str) -> Iterator[asyncio.AbstractEventLoop]:
+    """The event loop on which the app is called."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    with httpx2.Client(
-        transport=AppTransport(loop), base_url="http://testserver", follow_redirects=True
-    ) as client:
-        yield client
+    yield loop
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def client_at(app_loop: asyncio.AbstractEventLoop) -> Callable[[str], httpx2.Client]:
+    """`client_at("203.0.113.5")`: a client of the app that has this address."""
+    return lambda address: httpx2.Client(
+        transport=AppTransport(app_loop, address),
+        base_url="http://testserver",
+        follow_redirects=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def app_client(client_at: Callable[[str], httpx2.Client]) -> Iterator[httpx2.Client]:
+    """A client of the app, for tests that write nothing."""
+    with client_at("127.0.0.1") as client:
+        yield client
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -10,16 +11,21 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import HOME, free_port, serving
+from conftest import HOME, KEY, free_port, log_in, serving
 
 
 def run(
-    url: str, *arguments: str, cwd: Path = HOME, settings: dict[str, str] | None = None
+    url: str,
+    *arguments: str,
+    cwd: Path = HOME,
+    settings: dict[str, str] | None = None,
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(HOME / "main.py"), *arguments],
         env={**os.environ, "DATABASE_URL": url, **(settings or {})},
         cwd=cwd,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=120,
@@ -65,6 +71,56 @@ def test_the_demo_may_be_asked_for_nothing(own_database: str) -> None:
     assert empty.returncode == 0, empty.stderr
 
 
+def create_superuser(
+    url: str, answers: str = "", **options: str
+) -> subprocess.CompletedProcess[str]:
+    named = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return run(url, "createsuperuser", *named, stdin=answers)
+
+
+def test_a_superuser_is_created_on_the_command_line(own_database: str) -> None:
+    made = create_superuser(
+        own_database, username="root", email="Root@Example.com", password="Password1"
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "Password1" not in made.stdout
+    asked = create_superuser(own_database, "carl\ncarl@example.com\nPassword2\nPassword2\n")
+    assert asked.returncode == 0, asked.stderr
+    assert "Password2" not in asked.stdout + asked.stderr
+    taken = {"email": "r@example.com", "password": "Password3"}
+    refused = [
+        create_superuser(own_database, username="ROOT", **taken),
+        create_superuser(own_database, username="x", **taken),
+        create_superuser(own_database, username="a b c", **taken),
+        create_superuser(own_database, username="dora", **(taken | {"email": "nonsense"})),
+        create_superuser(own_database, username="dora", **(taken | {"email": "root@example.com"})),
+        create_superuser(own_database, username="dora", **(taken | {"password": "weak-word"})),
+    ]
+    for stopped in refused:
+        assert stopped.returncode == 1
+        assert stopped.stderr.count("\n") == 1, stopped.stderr
+        assert not re.search("Password3|weak-word|Traceback", stopped.stdout + stopped.stderr)
+    with serving(own_database, SECRET_KEY=KEY) as server:
+        for name, password in (("root@example.com", "Password1"), ("carl", "Password2")):
+            headers = log_in(server, name, password)
+            assert server.get("/users/me", headers=headers).json()["is_superuser"] is True
+            names = [user["username"] for user in server.get("/users/", headers=headers).json()]
+            assert names == ["root", "carl"]
+
+
+def test_passwords_that_are_typed_differently_are_asked_for_again(own_database: str) -> None:
+    answers = "Password1\nPassword2\nPassword1\nPassword1\n"
+    made = create_superuser(own_database, answers, username="root", email="root@example.com")
+    assert made.returncode == 0, made.stderr
+    assert not re.search("Password[12]", made.stdout + made.stderr)
+
+
+def test_who_does_not_answer_creates_nobody(own_database: str) -> None:
+    stopped = create_superuser(own_database, "root\n")
+    assert stopped.returncode == 1
+    assert "Traceback" not in stopped.stderr
+
+
 def test_a_backup_is_a_copy_of_a_database_in_use(tmp_path: Path) -> None:
     url, copy = f"sqlite:///{tmp_path}/shop_test.db", tmp_path / "copy.db"
     with serving(url) as client:
@@ -102,6 +158,14 @@ def test_a_backup_of_a_servers_database_names_the_tool(tmp_path: Path, url: str,
         ("DB_POOL_TIMEOUT", "-1"),
         ("MIGRATE_ON_START", "perhaps"),
         ("MAX_BODY_SIZE", "1 MiB"),
+        ("TOKEN_TTL", "0"),
+        ("CORS_ORIGINS", "shop.example"),
+        ("CORS_ORIGINS", "//shop.example"),
+        ("CORS_ORIGINS", "https://"),
+        ("CORS_ORIGINS", "https://shop.example/"),
+        ("CORS_ORIGINS", "https://Shop.example"),
+        ("CORS_ORIGINS", "https://a.example, shop.example"),
+        ("CORS_ORIGINS", "https://a.example https://b.example"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_clear_line(name: str, value: str) -> None:
