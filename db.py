@@ -120,9 +120,12 @@ class Settings(BaseSettings):
     @classmethod
     def long_key(cls, value: SecretStr | None) -> SecretStr | None:
         """A key for HS256 has at least 256 bits (RFC 7518, section 3.2); an empty one is none."""
-        if value and 0 < len(value.get_secret_value()) < 32:
+        secret = value.get_secret_value() if value else ""
+        if secret.encode("utf-8", "ignore").decode() != secret:
+            raise ValueError("has to be text in UTF-8")
+        if 0 < len(secret) < 32:
             raise ValueError("has to have at least 32 characters")
-        return value or None
+        return value if secret else None
 
     @field_validator("cors_origins")
     @classmethod

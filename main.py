@@ -53,7 +53,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from hashlib import sha256
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -447,8 +447,7 @@ app.router.route_class = Route
 class Front:
     """What holds before a route is found.
 
-    Who is let in without a SECRET_KEY; headers for browsers; HEAD; the prefix /api/v1; a limit
-    on bodies.
+    Headers for browsers; HEAD; the prefix /api/v1; a limit on bodies.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -464,9 +463,7 @@ class Front:
         send = with_security_headers(send)
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
-        if not settings.secret_key and not is_on_this_machine(scope):
-            await problem(403, ONLY_HERE)(scope, receive, send)
-        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
+        if "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
             await problem(404, NO_SUCH_PATH)(scope, receive, send)
         elif declared_size(scope) > (limit := body_limit(scope)):
             await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
@@ -475,55 +472,6 @@ class Front:
                 await self.app(scope, limited(receive, limit), send)
             except* BrokenResourceError:
                 logger.debug("the client of an event stream has gone")
-
-
-# Headers in which proxies say for whom they ask: RFC 7239, and those that are older.
-FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-real-ip", b"x-client-ip", b"true-client-ip"}
-ONLY_HERE = (
-    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
-    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
-    " characters), which asks them to log in"
-)
-
-
-def is_on_this_machine(scope: Scope) -> bool:
-    """Whether a request comes from here, by all that is said of it.
-
-    The server's own address for a client may be what a trusted proxy said. A name as the Host
-    that is not of this machine has been made to lead here by somebody else ("DNS rebinding").
-    """
-    host = (scope.get("client") or ("",))[0]
-    addresses = [] if host == "testclient" else [host]  # Starlette's TestClient, in this process
-    for name, value in scope["headers"]:
-        if name == b"forwarded":
-            addresses += re.findall(r"for\s*=\s*([^;,]*)", value.decode("latin-1"), re.IGNORECASE)
-        elif name in FORWARDED:
-            addresses += value.decode("latin-1").split(",")
-        elif name == b"host" and not is_name_of_this_machine(value.decode("latin-1")):
-            return False
-    return all(map(is_loopback, addresses))
-
-
-# An address may be in quotes, in brackets, and have a port: RFC 7239, section 6.
-ADDRESS = re.compile(r'\s*"?(?:\[([^\[\]]*)\]|([^\[\]":]*|[^\[\]".]*))(?::\w*)?"?\s*')
-
-
-@functools.lru_cache(1000)
-def is_loopback(text: str) -> bool:
-    found = ADDRESS.fullmatch(text)
-    try:
-        address = ip_address(found[1] or found[2]) if found else None
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1
-    return bool(address and (mapped or address).is_loopback)
-
-
-@functools.lru_cache(1000)
-def is_name_of_this_machine(host: str) -> bool:
-    """Whether a Host is an address of this machine, or a name that no server elsewhere has."""
-    name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
-    return is_loopback(host) or "." not in name or name.lower().endswith(".localhost")
 
 
 # Pages run what comes from here alone, and stand in no page of another site. What they have
@@ -602,6 +550,84 @@ if settings.cors_origins:
         allow_headers=["*"],
         expose_headers=list(HEADERS),
     )
+
+
+class OnlyHere:
+    """What holds before all else, as long as SECRET_KEY is not set: nobody else is let in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if settings.secret_key or scope["type"] != "http" or is_on_this_machine(scope):
+            await self.app(scope, receive, send)
+        else:
+            await problem(403, ONLY_HERE)(scope, receive, send)
+
+
+ONLY_HERE = (
+    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
+    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
+    " characters), which asks them to log in"
+)
+# Headers in which proxies say for whom they ask, before there was RFC 7239's Forwarded.
+FORWARDED_FOR = {
+    *(b"x-forwarded-for", b"x-original-forwarded-for", b"forwarded-for", b"x-real-ip"),
+    *(b"x-client-ip", b"x-cluster-client-ip", b"x-remote-ip", b"x-envoy-external-address"),
+    *(b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip"),
+}
+
+
+def is_on_this_machine(scope: Scope) -> bool:
+    """Whether a request comes from here, by all that is said of it.
+
+    The server's own address for a client may be what a trusted proxy said. A name as the Host
+    that is not of this machine has been made to lead here by somebody else ("DNS rebinding").
+    """
+    host = (scope.get("client") or ("",))[0]
+    addresses = [] if host == "testclient" else [host]  # Starlette's TestClient, in this process
+    names = []
+    for name, raw in scope["headers"]:
+        if name == b"forwarded":
+            addresses += [forwarded_for(part) for part in raw.decode("latin-1").split(",")]
+        elif name in FORWARDED_FOR:
+            addresses += raw.decode("latin-1").split(",")
+        elif name in (b"host", b"x-forwarded-host"):
+            names += raw.decode("latin-1").split(",")
+    return all(map(is_loopback, addresses)) and all(map(is_name_of_this_machine, names))
+
+
+def forwarded_for(part: str) -> str:
+    """Whom a proxy asks for (RFC 7239, section 5.2); nothing where it does not say so."""
+    found = re.search(r"(?:^|;)\s*for\s*=([^;]*)", part, re.IGNORECASE)
+    return found[1] if found else ""
+
+
+@functools.lru_cache(1000)
+def is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(without_port(text))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # ::ffff:127.0.0.1
+
+
+@functools.lru_cache(1000)
+def is_name_of_this_machine(text: str) -> bool:
+    """Whether it is an address of this machine, or a name that no machine elsewhere has."""
+    name = without_port(text).removesuffix(".").lower()
+    return "." not in name or name.endswith(".localhost") or is_loopback(name)
+
+
+def without_port(text: str) -> str:
+    """127.0.0.1 of "127.0.0.1:8000", ::1 of "[::1]:8000"; the quotes of a header are left out."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+app.add_middleware(OnlyHere)
 
 # Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
 
@@ -1272,7 +1298,9 @@ def address_of(request: Request) -> str:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    return host if address.version == 4 else str(ip_network((int(address), 64), strict=False))
+    if isinstance(address, IPv4Address) or address.ipv4_mapped:  # ::ffff:192.0.2.1
+        return str(address)
+    return str(ip_network((address, 64), strict=False))
 
 
 def recent_times(row: LogInFailures) -> list[float]:

@@ -151,12 +151,19 @@ def name_as_stored(value: str) -> str:
         return value.lower()
 
 
-def strong_password(value: SecretStr) -> SecretStr:
-    """8 to 100 characters, with an upper-case letter and a digit; text that can be encoded."""
+def secret_text(value: SecretStr) -> SecretStr:
+    """Text that can be encoded: no half of a surrogate pair, and no U+0000."""
     secret = value.get_secret_value()
-    is_text = "\0" not in secret and secret.encode("utf-8", "ignore").decode() == secret
+    if "\0" in secret or secret.encode("utf-8", "ignore").decode() != secret:
+        raise PydanticCustomError("string_unicode", "Input should be valid text")
+    return value
+
+
+def strong_password(value: SecretStr) -> SecretStr:
+    """8 to 100 characters, with an upper-case letter and a digit."""
+    secret = value.get_secret_value()
     has_both = any(map(str.isupper, secret)) and any(map(str.isdigit, secret))
-    if not (is_text and has_both and 8 <= len(secret) <= 100):
+    if not (has_both and 8 <= len(secret) <= 100):
         message = "Input should have 8 to 100 characters, an upper-case letter and a digit"
         raise PydanticCustomError("password", message)
     return value
@@ -202,8 +209,9 @@ Email = Annotated[
     AfterValidator(email_address),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
+Secret = Annotated[SecretStr, AfterValidator(secret_text)]
 Password = Annotated[
-    SecretStr,
+    Secret,
     AfterValidator(strong_password),
     pydantic.Field(
         json_schema_extra={
@@ -914,18 +922,18 @@ class LogIn(BaseModel):
     """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2)."""
 
     username: Annotated[str, Field(max_length=254), NO_NUL, AfterValidator(name_as_stored)]
-    password: Annotated[SecretStr, Field(max_length=1000)]
+    password: Annotated[Secret, Field(max_length=1000)]
     grant_type: Literal["password"] = "password"
     scope: str = ""
     client_id: str | None = None
-    client_secret: SecretStr | None = None
+    client_secret: Secret | None = None
 
 
 class Claims(BaseModel):
     """What a token says (RFC 7519, section 4.1): whose it is, and when it was made and ends."""
 
     sub: Id
-    stamp: str
+    stamp: Annotated[str, Field(max_length=16), NO_NUL]
     iat: int
     exp: int
 

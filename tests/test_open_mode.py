@@ -66,7 +66,6 @@ def test_clients_on_this_machine_may_do_everything(
     assert here.delete("/users/1").status_code == 204
 
 
-@pytest.mark.xfail(strict=True, reason="an address with colons and dots is not recognised")
 def test_this_machine_may_be_written_as_ipv4_within_ipv6(client_at: At) -> None:
     assert client_at("::ffff:127.0.0.1").get("/items/").status_code == 200
 
@@ -166,7 +165,6 @@ def test_a_server_believes_what_a_proxy_here_says(server: httpx2.Client) -> None
     assert_only_here(server.get("/items/", headers=foreign_host))
 
 
-@pytest.mark.xfail(strict=True, reason="CORSMiddleware answers before Front looks at who asks")
 def test_a_web_origin_elsewhere_gets_no_preflight(own_database: str) -> None:
     preflight = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
     with serving(own_database, CORS_ORIGINS="https://shop.example") as server:
