@@ -471,16 +471,15 @@ class Database:
     async def run(self, work: Callable[[], Any], session: Session) -> Any:
         """Do the work in a thread, as one transaction of the session.
 
-        Raises BusyError after DB_POOL_TIMEOUT seconds in the queue, and in any case 4 seconds
-        after that, or after the last `allow_more_time`: whatever the database does, a client
-        gets an answer. The time begins with the session, so that what a request does before
-        its transaction counts too.
+        Raises BusyError when the request has no `time_left` in the queue, and in any case 4
+        seconds after that, or after the last `allow_more_time`: whatever the database does, a
+        client gets an answer.
         """
-        loop = asyncio.get_running_loop()
-        latest = session.info["begun"] + settings.db_pool_timeout
+        loop, left = asyncio.get_running_loop(), time_left(session.info["request"])
+        session.info["committing"], latest = False, time.monotonic() + left
         job = functools.partial(contextvars.copy_context().run, transact, work, session, latest)
         try:
-            async with asyncio.timeout(latest + 4 - time.monotonic()) as clock:
+            async with asyncio.timeout(left + 4) as clock:
                 session.info["clock"] = clock, loop
                 return await loop.run_in_executor(self.threads, job)
         except (TimeoutError, asyncio.CancelledError) as error:
@@ -489,6 +488,17 @@ class Database:
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise BusyError(UNKNOWN if session.info.get("committing") else SILENT) from None
+
+
+def time_left(request: Request) -> float:
+    """For how many seconds a request may go on to wait: DB_POOL_TIMEOUT since its first session."""
+    begun: float = request.scope.setdefault("begun", time.monotonic())
+    return begun + settings.db_pool_timeout - time.monotonic()
+
+
+def restart_time(request: Request) -> None:
+    """Start the time of a request anew, after what may take as long as the client takes."""
+    request.scope["begun"] = time.monotonic()
 
 
 SILENT = "The database did not answer in time. Please try again."
@@ -648,8 +658,8 @@ def new_session(database: Database, request: Request, response: Response) -> Ses
     # Not expired on commit: the answer is made from the rows as they were committed, and an
     # expired one would cost another query. In its info a session knows the request that it is
     # for, the response whose headers it sets, and what `transact` and `hang_up` need.
+    time_left(request)  # which begins now
     info = {"database": database, "request": request, "response": response}
-    info["begun"] = time.monotonic()
     return Session(database.engine, expire_on_commit=False, info=info)
 
 

@@ -53,7 +53,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from hashlib import sha256
 from http import HTTPStatus
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -101,7 +101,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import joinedload, selectinload, with_loader_criteria
+from sqlalchemy.orm import joinedload, selectinload
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -210,10 +210,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def refuse_undeclared_routes() -> None:
-    """Do not start with a route that says not who may call it, such as one of another router."""
+    """Do not start with what asks nobody who they are: an included router, a mount, a WebSocket."""
     for route in app.routes:
         if route not in DOCUMENTATION and not isinstance(route, Route):
-            raise RuntimeError(f"{route} has to be defined on `app`, with dependencies=[Anyone]")
+            name = getattr(route, "path", None) or "an included router"
+            raise RuntimeError(f"{name}: define routes on `app`, with dependencies=[Anyone]")
 
 
 def end_streams_on_signals() -> None:
@@ -328,12 +329,12 @@ class Route(db.TransactionRoute):
         accesses = [call for call in calls if isinstance(call, Access)]
         if len(accesses) != 1:
             raise TypeError(
-                f"{endpoint.__name__} has to say who may call it: dependencies=[Anyone]"
+                f"{endpoint.__name__} has to say once who may call it: dependencies=[Anyone]"
             )
         self.access = accesses[0]
         sessions = calls & {db.read_session, db.write_session, once_session}
         # What other dependencies do takes time, so who calls is looked up before them.
-        self.admits_first = not sessions or calls > {self.access, *sessions}
+        self.admits_first = not sessions or bool(calls - sessions - {self.access})
         once, writes = once_session in calls, bool(calls & {db.write_session, once_session})
         model, ids = self.response_model, bool(self.dependant.path_params)
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
@@ -371,7 +372,7 @@ class Route(db.TransactionRoute):
         self.openapi_extra = documented
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
-        admit(values["session"])
+        admit(values["session"])  # also one who was admitted first: a replica may be behind
         if values["session"].info.get("idempotency_key"):
             return answer_once(self, endpoint, values)
         return self.answer(endpoint, values)
@@ -400,7 +401,8 @@ class Route(db.TransactionRoute):
                     raise RequestValidationError([unknown_parameter(name) for name in unknown])
                 response = await handle(ExactRequest(request.scope, request.receive))
             except RequestValidationError:
-                await self.access.check(request, now=True)  # 401 and 403 come before 422
+                if not getattr(request.state, "caller", NOBODY).id:
+                    await self.access.check(request, now=True)  # 401 and 403 come before 422
                 raise
             response.headers.update(caching(request))
             return response
@@ -551,84 +553,6 @@ if settings.cors_origins:
         expose_headers=list(HEADERS),
     )
 
-
-class OnlyHere:
-    """What holds before all else, as long as SECRET_KEY is not set: nobody else is let in."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if settings.secret_key or scope["type"] != "http" or is_on_this_machine(scope):
-            await self.app(scope, receive, send)
-        else:
-            await problem(403, ONLY_HERE)(scope, receive, send)
-
-
-ONLY_HERE = (
-    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
-    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
-    " characters), which asks them to log in"
-)
-# Headers in which proxies say for whom they ask, before there was RFC 7239's Forwarded.
-FORWARDED_FOR = {
-    *(b"x-forwarded-for", b"x-original-forwarded-for", b"forwarded-for", b"x-real-ip"),
-    *(b"x-client-ip", b"x-cluster-client-ip", b"x-remote-ip", b"x-envoy-external-address"),
-    *(b"true-client-ip", b"cf-connecting-ip", b"fastly-client-ip"),
-}
-
-
-def is_on_this_machine(scope: Scope) -> bool:
-    """Whether a request comes from here, by all that is said of it.
-
-    The server's own address for a client may be what a trusted proxy said. A name as the Host
-    that is not of this machine has been made to lead here by somebody else ("DNS rebinding").
-    """
-    host = (scope.get("client") or ("",))[0]
-    addresses = [] if host == "testclient" else [host]  # Starlette's TestClient, in this process
-    names = []
-    for name, raw in scope["headers"]:
-        if name == b"forwarded":
-            addresses += [forwarded_for(part) for part in raw.decode("latin-1").split(",")]
-        elif name in FORWARDED_FOR:
-            addresses += raw.decode("latin-1").split(",")
-        elif name in (b"host", b"x-forwarded-host"):
-            names += raw.decode("latin-1").split(",")
-    return all(map(is_loopback, addresses)) and all(map(is_name_of_this_machine, names))
-
-
-def forwarded_for(part: str) -> str:
-    """Whom a proxy asks for (RFC 7239, section 5.2); nothing where it does not say so."""
-    found = re.search(r"(?:^|;)\s*for\s*=([^;]*)", part, re.IGNORECASE)
-    return found[1] if found else ""
-
-
-@functools.lru_cache(1000)
-def is_loopback(text: str) -> bool:
-    try:
-        address = ip_address(without_port(text))
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # ::ffff:127.0.0.1
-
-
-@functools.lru_cache(1000)
-def is_name_of_this_machine(text: str) -> bool:
-    """Whether it is an address of this machine, or a name that no machine elsewhere has."""
-    name = without_port(text).removesuffix(".").lower()
-    return "." not in name or name.endswith(".localhost") or is_loopback(name)
-
-
-def without_port(text: str) -> str:
-    """127.0.0.1 of "127.0.0.1:8000", ::1 of "[::1]:8000"; the quotes of a header are left out."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0] if text.count(":") == 1 else text
-
-
-app.add_middleware(OnlyHere)
-
 # Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
 
 
@@ -766,16 +690,17 @@ def bad_request(detail: str) -> NoReturn:
 
 
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
-    """The row with this id, or "Item not found".
+    """The row with this id, or "Item not found"; or 403, if it is another user's and not private.
 
     A `Write` session locks it until the end, and answers 412 where If-Match does not hold:
-    for the row that a request is about; `lock_rows` is for those that come with it. On a route of
-    the `Owner`, a row of another user is not found either or, if it is not private, a 403.
+    for the row that a request is about; `lock_rows` is for those that come with it.
     """
-    writes, user_id = session.info["database"] is db.writer, limited_to(session)
-    own = [] if user_id is None else [with_loader_criteria(model, model.owned_by(user_id))]
-    row = session.get(model, id, options=[*options, *own], with_for_update=writes)
-    if row is None and own and not model.is_private and session.get(model, id) is not None:
+    writes = session.info["database"] is db.writer
+    query = only_own(session, select(model).where(model.id == id)).options(*options)
+    if writes:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = session.exec(query).unique().first()
+    if row is None and not model.is_private and session.get(model, id) is not None:
         raise HTTPException(403, NOT_YOURS)
     if row and writes:
         check_conditions(session, row)
@@ -834,7 +759,7 @@ def lock_rows(
 def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
     """The one row of a query by something unique, or "Product not found"."""
     name = query.column_descriptions[0]["entity"].__name__
-    return session.exec(query).first() or not_found(f"{name} not found")
+    return session.exec(only_own(session, query)).first() or not_found(f"{name} not found")
 
 
 def count_rows(session: Session, query: SelectOfScalar[Any]) -> int:
@@ -937,14 +862,12 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     """One page of a list; its headers say the total (if asked) and where the next page is.
 
     Ties are broken by id. The next page of a list sorted by id begins after the last id,
-    which costs the same at any depth; of another it is found by skipping. On a route of the
-    `Owner`, the list has a user's own rows.
+    which costs the same at any depth; of another it is found by skipping.
     """
     model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
     column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
     headers, url = session.info["response"].headers, session.info["request"].url
-    if (user_id := limited_to(session)) is not None:
-        query = query.where(model.owned_by(user_id))
+    query = only_own(session, query)
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
     after = paging.after if isinstance(paging, Paging) else None
@@ -974,7 +897,7 @@ def numbered_page(
     session: Session, query: SelectOfScalar[M], page: int, page_size: int
 ) -> dict[str, Any]:
     """A page by its number, newest first, for those who show page numbers."""
-    model = query.column_descriptions[0]["entity"]
+    model, query = query.column_descriptions[0]["entity"], only_own(session, query)
     total = count_rows(session, query)
     newest = query.order_by(col(model.id).desc()).offset((page - 1) * page_size).limit(page_size)
     return {
@@ -1039,6 +962,83 @@ def base_slug(kind: str, name: str) -> str:
 # Access ---------------------------------------------------------------------------------
 
 
+class OnlyHere:
+    """What holds before all else, as long as SECRET_KEY is not set: nobody else is let in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if settings.secret_key or scope["type"] != "http" or is_on_this_machine(scope):
+            await self.app(scope, receive, send)
+        else:
+            await problem(403, ONLY_HERE)(scope, receive, send)
+
+
+ONLY_HERE = (
+    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
+    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
+    " characters), which asks them to log in"
+)
+# How the names of headers end in which proxies say for whom they ask: X-Forwarded-For, X-Real-IP,
+# True-Client-IP, CF-Connecting-IP... And RFC 7239's Forwarded, with its pairs of name and value.
+CLIENT = (
+    *(b"forwarded-for", b"-real-ip", b"-client-ip", b"-clientip", b"-user-ip", b"-remote-ip"),
+    *(b"-connecting-ip", b"-connecting-ipv6", b"-external-address"),
+)
+PAIR = r'\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*'
+PAIRS = re.compile(rf"{PAIR}(?:[;,]{PAIR})*")
+
+
+def is_on_this_machine(scope: Scope) -> bool:
+    """Whether a request comes from here, by all that is said of it.
+
+    The server's own address for a client may be what a trusted proxy said. A Host that is not a
+    name of this machine has been made to lead here by somebody else ("DNS rebinding").
+    """
+    host = (scope.get("client") or ("",))[0]
+    addresses = [] if host == "testclient" else [host]  # Starlette's TestClient, in this process
+    names = []
+    for name, raw in scope["headers"]:
+        value = raw.decode("latin-1")
+        if name.endswith(CLIENT):
+            addresses += value.split(",")
+        elif name == b"host" or name.endswith(b"-host"):
+            names += value.split(",")
+        elif name == b"forwarded":
+            pairs = re.findall(PAIR, value) if PAIRS.fullmatch(value) else []
+            addresses += [v for k, v in pairs if k.lower() == "for"] or ["unknown"]
+            names += [v for k, v in pairs if k.lower() == "host"]
+    return all(map(is_loopback, addresses)) and all(map(is_name_of_this_machine, names))
+
+
+@functools.lru_cache(1000)
+def is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(without_port(text))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # ::ffff:127.0.0.1
+
+
+@functools.lru_cache(1000)
+def is_name_of_this_machine(text: str) -> bool:
+    """Whether it is an address of this machine; or a name without a dot: others are elsewhere."""
+    name = without_port(text).removesuffix(".").lower()
+    is_local = re.fullmatch(r"[\w-]*|.*\.(localhost|test)", name, re.ASCII)  # RFC 6761
+    return bool(is_local) or is_loopback(name)
+
+
+def without_port(text: str) -> str:
+    """127.0.0.1 of "127.0.0.1:8000", ::1 of "[::1]:8000"; the quotes of a header are left out."""
+    text = text.strip().strip('"')
+    found = re.fullmatch(r"\[([^\[\]]*)\](?::\w*)?|([^:]*):\w*", text)
+    return (found[1] or found[2]) if found else text
+
+
+app.add_middleware(OnlyHere)
+
+
 class Caller(NamedTuple):
     """Who sent a request, as far as it is known."""
 
@@ -1072,7 +1072,7 @@ class Access(OAuth2PasswordBearer):
             return
         token = await super().__call__(request)
         if token is None and self.who != "anyone":
-            raise unauthorized("This needs a log-in: a token from /token, in Authorization: Bearer")
+            raise unauthorized(NO_TOKEN)
         if token is not None:
             state.claims = claims_of(token)
             if now:
@@ -1083,10 +1083,11 @@ class Access(OAuth2PasswordBearer):
 # Who may call a route: `@app.get("/items/", dependencies=[Anyone])`.
 Public = Depends(Access("public"))  # everybody, and whatever token they send is not looked at
 Anyone = Depends(Access("anyone"))  # everybody, logged in or not
-Owner = Depends(Access("owner"))  # users, who then find nothing but what is theirs; superusers
+Owner = Depends(Access("owner"))  # users, who then find their own alone (`only_own`); superusers
 Superuser = Depends(Access("superuser"))  # users with is_superuser
 
 NOT_YOURS = "This belongs to another user"
+NO_TOKEN = "This needs a log-in: a token from /token, in Authorization: Bearer"  # noqa: S105
 
 
 def unauthorized(detail: str, error: str = "") -> HTTPException:
@@ -1100,12 +1101,11 @@ BAD_TOKEN = "The token is not valid, or not any more. Please log in again"  # no
 
 def claims_of(token: str) -> Claims:
     """What a token of ours says; 401 for any other."""
-    key = cast(SecretStr, settings.secret_key).get_secret_value()
     options: Any = {"require": list(Claims.model_fields), "verify_iat": False}
     try:
         if len(token) > 1000:
             raise ValueError("too long")
-        return Claims(**jwt.decode(token, key, ["HS256"], options))
+        return Claims(**jwt.decode(token, signing_key(), ["HS256"], options))
     except (jwt.PyJWTError, ValueError, RecursionError):  # the last for one that is nested deeply
         raise unauthorized(BAD_TOKEN, "invalid_token") from None
 
@@ -1113,8 +1113,11 @@ def claims_of(token: str) -> Claims:
 def token_for(user: User) -> Token:
     issued, ttl = int(now().timestamp()), settings.token_ttl
     claims = {"sub": str(user.id), "stamp": user.stamp, "iat": issued, "exp": issued + ttl}
-    key = cast(SecretStr, settings.secret_key).get_secret_value()
-    return Token(access_token=jwt.encode(claims, key, "HS256"), expires_in=ttl)
+    return Token(access_token=jwt.encode(claims, signing_key(), "HS256"), expires_in=ttl)
+
+
+def signing_key() -> str:
+    return cast(SecretStr, settings.secret_key).get_secret_value()
 
 
 def admit(session: Session) -> None:
@@ -1137,50 +1140,64 @@ def caller_of(session: Session) -> Caller:
     return caller
 
 
-def limited_to(session: Session) -> int | None:
-    """The id of the user whose rows alone a request may find; None: it may find all."""
-    is_limited = session.info["request"].state.who == "owner"
+def only_own(session: Session, query: SelectOfScalar[M]) -> SelectOfScalar[M]:
+    """The query; on a route of the `Owner`, for the caller's own rows alone.
+
+    So it is in `get_or_404`, `first_or_404`, `page` and `numbered_page`.
+    """
     caller = caller_of(session)
-    return caller.id if is_limited and not caller.is_superuser else None
+    if session.info["request"].state.who != "owner" or caller.is_superuser:
+        return query
+    return query.where(query.column_descriptions[0]["entity"].owned_by(caller.id))
 
 
-def is_own(session: Session, user_id: int | None) -> bool:
+def is_own(session: Session, user_id: int) -> bool:
     """Whether what belongs to this user is the caller's own; to superusers everything is."""
     caller = caller_of(session)
     return caller.is_superuser or caller.id == user_id
 
 
-def refuse_others(session: Session, user_id: int | None, detail: str = NOT_YOURS) -> None:
+def refuse_others(session: Session, user_id: int, detail: str = NOT_YOURS) -> None:
     """Raise 403, or 401 for who is not logged in, unless `is_own`."""
     if not is_own(session, user_id):
-        raise HTTPException(403, detail) if caller_of(session).id else unauthorized(detail)
+        raise HTTPException(403, detail) if caller_of(session).id else unauthorized(NO_TOKEN)
+
+
+def refuse_all_but_superusers(session: Session, detail: str) -> None:
+    if not caller_of(session).is_superuser:
+        raise HTTPException(403, detail)
 
 
 # Passwords. Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB of
-# memory, 2 passes. At most on half of the processors at once, so that others get their turn.
+# memory, 2 passes. At most on half of the processors at once, in each process, so that other
+# requests get their turn.
 hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
 hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
 
 R = TypeVar("R")
 
 
-async def hash_in_turn(work: Callable[..., R], *arguments: Sequence[Any]) -> list[R]:
-    """Do work that hashes, for one argument after the other, each when it is its turn.
+async def hash_in_turn(
+    request: Request, work: Callable[..., R], *arguments: Sequence[Any]
+) -> list[R]:
+    """Do work that hashes, with each of these arguments, when it is its turn.
 
-    Raises BusyError when not all is done after half of DB_POOL_TIMEOUT.
+    Raises BusyError when not all is done in the time of the request.
     """
     run = asyncio.get_running_loop().run_in_executor
     try:
-        async with asyncio.timeout(settings.db_pool_timeout / 2):
-            return [await run(hashing, work, *each) for each in arguments]
+        async with asyncio.timeout(max(0, db.time_left(request))):
+            return await asyncio.gather(*(run(hashing, work, *each) for each in arguments))
     except TimeoutError:
         raise db.BusyError("Too many passwords are waiting. Please try again.") from None
 
 
-async def hash_passwords(users: Sequence[UserCreate | UserUpdate]) -> list[dict[str, str]]:
+async def hash_passwords(
+    request: Request, users: Sequence[UserCreate | UserUpdate]
+) -> list[dict[str, str]]:
     """For each user the column for the password that was sent, if one was."""
     sent = [[u.password.get_secret_value()] for u in users if "password" in u.model_fields_set]
-    hashes = iter(await hash_in_turn(hasher.hash, *sent))
+    hashes = iter(await hash_in_turn(request, hasher.hash, *sent))
     return [
         {"password_hash": next(hashes)} if "password" in user.model_fields_set else {}
         for user in users
@@ -1191,16 +1208,16 @@ async def hash_passwords(users: Sequence[UserCreate | UserUpdate]) -> list[dict[
 # meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.)
 
 
-async def hash_of_new(data: UserCreate) -> dict[str, str]:
-    return (await hash_passwords([data]))[0]
+async def hash_of_new(request: Request, data: UserCreate) -> dict[str, str]:
+    return (await hash_passwords(request, [data]))[0]
 
 
-async def hash_of_each(data: UserCreates) -> list[dict[str, str]]:
-    return await hash_passwords(data)
+async def hash_of_each(request: Request, data: UserCreates) -> list[dict[str, str]]:
+    return await hash_passwords(request, data)
 
 
-async def hash_of_changed(data: UserUpdate) -> dict[str, str]:
-    return (await hash_passwords([data]))[0]
+async def hash_of_changed(request: Request, data: UserUpdate) -> dict[str, str]:
+    return (await hash_passwords(request, [data]))[0]
 
 
 Hashed = Annotated[dict[str, str], Depends(hash_of_new)]
@@ -1238,10 +1255,11 @@ async def create_token(
     """
     if not settings.secret_key:
         bad_request("Without SECRET_KEY there are no log-ins: clients on this machine may do all")
-    session = db.new_session(db.writer, request, response)
+    session = db.new_session(db.writer, request, response)  # a replica may not know them yet
     find = functools.partial(find_user, session, form.username)
     user_id, password_hash = await db.writer.run(find, session)
-    (right,) = await hash_in_turn(is_right, (form.password.get_secret_value(), password_hash))
+    password = form.password.get_secret_value()
+    (right,) = await hash_in_turn(request, is_right, (password, password_hash))
     done = functools.partial(
         finish_log_in, session, form.username, user_id if right else 0, password_hash
     )
@@ -1262,7 +1280,7 @@ def find_user(session: Session, name: str) -> tuple[int, str]:
 def finish_log_in(session: Session, name: str, user_id: int, password_hash: str) -> Token | None:
     """The token of a user whose password was right; for id 0, take note of a failure.
 
-    However many tries are made at once, here each one waits for the others.
+    However many fail at once, here each one waits for the others.
     """
     forget_some(session, LogInFailures, LogInFailures.updated_at < now() - FAILURE_TIME)
     failures = failures_of(session, name, lock=True)
@@ -1298,9 +1316,8 @@ def address_of(request: Request) -> str:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    if isinstance(address, IPv4Address) or address.ipv4_mapped:  # ::ffff:192.0.2.1
-        return str(address)
-    return str(ip_network((address, 64), strict=False))
+    address = getattr(address, "ipv4_mapped", None) or address  # ::ffff:192.0.2.1
+    return str(ip_network((address, 32 if address.version == 4 else 64), strict=False))
 
 
 def recent_times(row: LogInFailures) -> list[float]:
@@ -1445,7 +1462,7 @@ def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedIfS
     """Change the fields that are sent; `is_active` and `is_superuser` are for superusers."""
     user = get_or_404(session, User, user_id)
     if {"is_active", "is_superuser"} & data.model_fields_set:
-        refuse_others(session, None, "Only a superuser may change is_active or is_superuser")
+        refuse_all_but_superusers(session, "is_active and is_superuser are for superusers")
     return user.sqlmodel_update(data.model_dump() | hashed)
 
 
@@ -1475,9 +1492,7 @@ def search_users(session: Read, paging: Paged, q: SearchFor) -> list[User]:
 def read_user_by_email(session: Read, email: Email) -> User:
     """Read the user with this e-mail address, in whatever case."""
     user = session.exec(select(User).where(User.email == email)).first()
-    refuse_others(
-        session, user.id if user else None
-    )  # so that nobody learns which addresses there are
+    refuse_others(session, user.id if user else 0)  # alike, whether there is one or not
     return user or not_found("User not found")
 
 
@@ -1839,7 +1854,7 @@ async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIter
     while batch[1] is not None:
         yield batch[0]
         work = functools.partial(export_batch, session, format, batch[1])
-        session.info["begun"] = time.monotonic()
+        db.restart_time(session.info["request"])
         batch = await session.info["database"].run(work, session)
 
 
@@ -1929,6 +1944,7 @@ async def receive_import(request: Request) -> AsyncIterator[Import]:
                 file.write(chunk)
         except ClientDisconnect:
             raise HTTPException(400, "The file did not arrive whole") from None
+        db.restart_time(request)
         yield Import(cast(BinaryIO, file), content_type[1].lower() == "text/csv")
 
 
@@ -1939,7 +1955,7 @@ async def receive_import(request: Request) -> AsyncIterator[Import]:
     openapi_extra={"requestBody": {"required": True, "content": FILES}},
 )
 def import_products(
-    upload: Annotated[Import, Depends(receive_import)], session: Write
+    session: Write, upload: Annotated[Import, Depends(receive_import)]
 ) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
@@ -2256,7 +2272,7 @@ def read_order(session: Read, order_id: Id) -> Order:
 def delete_order(session: Write, order_id: Id) -> None:
     """Delete an order that was cancelled; for superusers."""
     order = get_or_404(session, Order, order_id)
-    refuse_others(session, None, "Only a superuser may delete an order")
+    refuse_all_but_superusers(session, "Only a superuser may delete an order")
     if order.status != OrderStatus.cancelled:
         bad_request("Only a cancelled order can be deleted")
     session.delete(order)
@@ -2286,7 +2302,7 @@ def change_order_status(session: Write, order_id: Id, new_status: OrderStatus) -
     """
     order = get_or_404(session, Order, order_id)
     if new_status != OrderStatus.cancelled:
-        refuse_others(session, None, f"Only a superuser may make an order {new_status}")
+        refuse_all_but_superusers(session, f"Only a superuser may make an order {new_status}")
     set_status(session, order, new_status)
     if new_status == OrderStatus.cancelled:
         undo_order(session, order)
@@ -2295,8 +2311,12 @@ def change_order_status(session: Write, order_id: Id, new_status: OrderStatus) -
 
 @app.get("/orders/stats/summary", dependencies=[Owner])
 def read_order_stats(session: Read, user_id: Id | None = None) -> OrderStats:
-    """Count orders by status and sum up the revenue, in which cancelled ones do not count."""
-    refuse_others(session, user_id, "Only a superuser may ask about others: add your own user_id")
+    """Count orders by status and sum up the revenue, in which cancelled ones do not count.
+
+    Who is not a superuser has to name their own `user_id`.
+    """
+    if user_id is None or not is_own(session, user_id):
+        refuse_all_but_superusers(session, "Add your own user_id: others are for superusers")
     query = select(Order.status, func.count(), func.sum(Order.total_amount)).group_by(Order.status)
     if user_id is not None:
         query = query.where(Order.user_id == user_id)
@@ -2441,15 +2461,17 @@ def is_for(request: Request, notification: Notification) -> bool:
 
 async def is_still_admitted(request: Request) -> bool:
     """Look at the token, and its user, again: a stream lasts longer than they may."""
-    while True:
+    while not new_notifications.closed:
+        db.restart_time(request)
         try:
             await request.scope["route"].access.check(request, now=True)
         except db.BusyError:
             await asyncio.sleep(1)
         except HTTPException:
-            return False
+            break
         else:
             return True
+    return False
 
 
 def notify(session: Session, order: Order, message: str) -> None:
@@ -2486,7 +2508,7 @@ def list_posts(
     `tag` is a slug; `q` is looked for in the title.
     """
     query = select(Post).options(WITH_TAGS)
-    if not is_own(session, None):
+    if not caller_of(session).is_superuser:
         is_published = col(Post.status) == PostStatus.published
         query = query.where(or_(is_published, Post.owned_by(caller_of(session).id)))
     if author_id is not None:
@@ -2513,8 +2535,7 @@ def create_post(session: Write, data: PostCreate) -> Post:
 def read_post(session: Read, post_id: Id) -> Post:
     """Read a post with its tags; one that is not published, only its author."""
     post = get_or_404(session, Post, post_id, WITH_TAGS_AT_ONCE)
-    if post.status != PostStatus.published:
-        refuse_others(session, post.author_id)
+    refuse_draft(session, post)
     return post
 
 
@@ -2549,9 +2570,16 @@ def delete_post(session: Write, post_id: Id) -> None:
 def count_view(session: Write, post_id: Id) -> PostViews:
     """Count a view of the post. Its `updated_at` stays; its ETag changes."""
     post = get_or_404(session, Post, post_id)
+    refuse_draft(session, post)
     post.view_count += 1
     flag_modified(post, "updated_at")  # keep it, instead of setting it anew
     return PostViews(view_count=post.view_count)
+
+
+def refuse_draft(session: Session, post: Post) -> None:
+    """Refuse a post that is not published to all but its author."""
+    if post.status != PostStatus.published:
+        refuse_others(session, post.author_id)
 
 
 def set_tags(session: Session, post: Post, ids: list[int]) -> None:
@@ -2673,7 +2701,10 @@ def deposit(account: Account, amount: Decimal) -> None:
 def list_transfers(
     session: Read, paging: Paged, sort: ById = "id", account_id: Id | None = None
 ) -> list[Transfer]:
-    """List transfers; `account_id` is where they come from or go to."""
+    """List transfers; `account_id` is where they come from or go to.
+
+    A user's own are those from their accounts.
+    """
     query = select(Transfer)
     if account_id is not None:
         come_from = col(Transfer.from_account_id) == account_id

@@ -43,11 +43,14 @@ if not all(
     pytest.exit(
         "TEST_DATABASE_URLS: a test database needs the word 'test' in its name: shop_test", 4
     )
-os.environ["DATABASE_URL"] = URLS[0]
 sys.path.insert(0, str(HOME))
-
-import db  # noqa: E402
-import main  # noqa: E402
+# Neither the settings of this shell nor those in a file `.env` are for the tests.
+for name in re.findall(r"^(?:# )?([A-Z_]+)=", (HOME / ".env.example").read_text(), re.MULTILINE):
+    os.environ.pop(name, None)
+os.environ["DATABASE_URL"] = URLS[0]
+with contextlib.chdir(SCRATCH.name):
+    import db
+    import main
 
 URLS = [str(db.Settings.usual_url(url)) for url in URLS]  # with the drivers' names in them
 Json = Any
@@ -239,7 +242,7 @@ def serving(url: str, *arguments: str, **settings: str) -> Iterator[httpx2.Clien
     process = subprocess.Popen(
         [sys.executable, HOME / "main.py", "--port", str(port), *arguments],
         env={**os.environ, "DATABASE_URL": url, **settings},
-        cwd=HOME,
+        cwd=SCRATCH.name,
         stdout=log,
         stderr=log,
     )
@@ -383,7 +386,7 @@ class Process:
         self.process = subprocess.Popen(
             [*self.command, "--port", str(self.port)],
             env={**os.environ, "DATABASE_URL": self.url, **self.settings},
-            cwd=HOME,
+            cwd=SCRATCH.name,
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,

@@ -106,6 +106,7 @@ MATRIX: dict[str, Cells] = {
     "PATCH /posts/{post_id} given away": (401, 403, 403, 200),
     "DELETE /posts/{post_id}": (401, 204, 403, 204),
     "POST /posts/{post_id}/views": (200, 200, 200, 200),
+    "POST /posts/{post_id}/views draft": (401, 200, 403, 200),
     "GET /tags/": (200, 200, 200, 200),
     "POST /tags/": (401, 403, 403, 201),
     "GET /tags/{tag_id}": (200, 200, 200, 200),
@@ -148,6 +149,7 @@ PATHS = {  # where it is not the row's own
     "GET /orders/stats/summary": "/orders/stats/summary?user_id={user_id}",
     "GET /orders/stats/summary of all": "/orders/stats/summary",
     "GET /posts/{post_id} draft": "/posts/{draft}",
+    "POST /posts/{post_id}/views draft": "/posts/{draft}/views",
 }
 
 NEW_USER = {"username": "new", "email": "new@example.com", "password": "Password1"}
@@ -321,9 +323,9 @@ def test_a_route_that_does_not_say_who_may_call_it_cannot_be_defined(
 
     app, router = FastAPI(), APIRouter(route_class=main.Route)
     app.router.route_class = main.Route
-    with pytest.raises(TypeError, match="open_door has to say who may call it"):
+    with pytest.raises(TypeError, match="open_door has to say once who may call it"):
         app.get("/door", dependencies=dependencies)(open_door)
-    with pytest.raises(TypeError, match="open_door has to say who may call it"):
+    with pytest.raises(TypeError, match="open_door has to say once who may call it"):
         router.post("/door", dependencies=dependencies)(open_door)
     assert "/door" not in {path for path, _ in all_routes([*app.routes, *router.routes])}
 

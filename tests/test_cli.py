@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import HOME, KEY, free_port, log_in, serving
+from conftest import HOME, KEY, SCRATCH, free_port, log_in, serving
 
 
 def run(
     url: str,
     *arguments: str,
-    cwd: Path = HOME,
+    cwd: Path = Path(SCRATCH.name),
     settings: dict[str, str] | None = None,
     stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
