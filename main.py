@@ -364,12 +364,12 @@ class Route(db.TransactionRoute):
         if self.tagged and not writes:
             answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
         self.responses = answer | problems(*errors) | self.responses
-        documented: dict[str, Any] = dict(self.openapi_extra or {})
+        extra: dict[str, Any] = dict(self.openapi_extra or {})
         if 412 in errors:
-            documented["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
+            extra["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
         if self.access.who == "anyone":
-            documented["security"] = [{}]  # a token is not needed
-        self.openapi_extra = documented
+            extra["security"] = [{}]  # a token is not needed
+        self.openapi_extra = extra
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
         admit(values["session"])  # also one who was admitted first: a replica may be behind

@@ -8,8 +8,8 @@ Every section reads the same way:
     ThingUpdate   what a client sends to change one: every field may be left out
     ThingRead     only where an answer embeds related rows, or sums rows up
 
-Sections: vocabulary, shared bases, items, users, categories, products, orders,
-notifications, posts, tags, accounts, transfers, payments, log-ins, idempotency keys.
+Sections: vocabulary, shared bases, access, items, users, categories, products, orders,
+notifications, posts, tags, accounts, transfers, payments, idempotency keys.
 
 A type says the same to the API and to the database: `Name` is at most 200 characters in
 JSON and in the column. So the limits of a field stand in its type, and what only the
@@ -388,6 +388,47 @@ class Paging(Skipping):
     after: Annotated[int | None, Field(ge=0, le=MAX_INT), PLAIN] = pydantic.Field(
         None, description="The last id seen: the rows after that one."
     )
+
+
+# Access ---------------------------------------------------------------------------------
+
+
+class Token(BaseModel):
+    """An access token (RFC 6750), and for how many seconds it holds."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"  # noqa: S105
+    expires_in: int
+
+
+class LogIn(BaseModel):
+    """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2). Other fields are ignored."""
+
+    username: Annotated[str, Field(max_length=254), NO_NUL, AfterValidator(name_as_stored)]
+    password: Annotated[Secret, Field(max_length=1000)]
+    grant_type: Literal["password"] = "password"
+    scope: str = ""
+    client_id: str | None = None
+    client_secret: Secret | None = None
+
+
+class Claims(BaseModel):
+    """What a token says (RFC 7519, section 4.1): whose it is, and when it was made and ends."""
+
+    sub: Id
+    stamp: Annotated[str, Field(max_length=16), NO_NUL]
+    iat: int
+    exp: int
+
+
+class LogInFailures(Timestamps, Entity, table=True):
+    """When log-ins with a name, or from an address, have failed lately."""
+
+    __tablename__ = "log_in_failures"
+    __table_args__ = (Index(None, "updated_at"),)
+
+    key: str = Field(max_length=64, unique=True)
+    times: list[float] = Field(default=[], sa_type=JSON)  # in seconds since 1970
 
 
 # Items ----------------------------------------------------------------------------------
@@ -905,47 +946,6 @@ class Payment(Created, PaymentBase, Entity, table=True):
 
 class PaymentCreate(Schema):
     account_id: Id
-
-
-# Log-ins --------------------------------------------------------------------------------
-
-
-class Token(BaseModel):
-    """An access token (RFC 6750), and for how many seconds it holds."""
-
-    access_token: str
-    token_type: Literal["bearer"] = "bearer"  # noqa: S105
-    expires_in: int
-
-
-class LogIn(BaseModel):
-    """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2)."""
-
-    username: Annotated[str, Field(max_length=254), NO_NUL, AfterValidator(name_as_stored)]
-    password: Annotated[Secret, Field(max_length=1000)]
-    grant_type: Literal["password"] = "password"
-    scope: str = ""
-    client_id: str | None = None
-    client_secret: Secret | None = None
-
-
-class Claims(BaseModel):
-    """What a token says (RFC 7519, section 4.1): whose it is, and when it was made and ends."""
-
-    sub: Id
-    stamp: Annotated[str, Field(max_length=16), NO_NUL]
-    iat: int
-    exp: int
-
-
-class LogInFailures(Timestamps, Entity, table=True):
-    """When log-ins with a name, or from an address, have failed lately."""
-
-    __tablename__ = "log_in_failures"
-    __table_args__ = (Index(None, "updated_at"),)
-
-    key: str = Field(max_length=64, unique=True)
-    times: list[float] = Field(default=[], sa_type=JSON)  # in seconds since 1970
 
 
 # Idempotency keys -----------------------------------------------------------------------
