@@ -570,7 +570,7 @@ def test_a_listener_that_does_not_read_holds_up_nobody_and_loses_nothing(shop: S
 
 COMMANDS: dict[str, list[str | Path]] = {
     "main": [sys.executable, HOME / "main.py"],
-    "uvicorn": [sys.executable, "-m", "uvicorn", "main:app"],
+    "uvicorn": [sys.executable, "-m", "uvicorn", "main:app", "--app-dir", HOME],
     "workers": [sys.executable, HOME / "main.py", "--workers", "2"],
 }
 
