@@ -1820,8 +1820,11 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
 
 # Products as a file: export and import
 
-TEXT = {"schema": {"type": "string"}}
-FILES = {"text/csv": TEXT, "application/jsonl": TEXT}
+TEXT = {"type": "string"}
+FILES = {
+    "text/csv": {"schema": TEXT, "example": "sku,name,price\nWH-002,Wired Headphones,29.99\n"},
+    "application/jsonl": {"schema": TEXT, "example": '{"sku": "HEA-00001", "price": 19.99}\n'},
+}
 EXPORT_BATCH, IMPORT_BATCH = 50, 200  # rows
 MOST_TEXT = 50_000  # characters of descriptions, in a batch of the import
 COLUMNS = ["id", *ProductFields.model_fields, "category", "created_at", "updated_at"]
@@ -2877,6 +2880,7 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
         fill(Category, len(SHELVES), demo_categories())
         fill(Product, products, demo_products(products, dice, ids(Category)))
         fill(User, users, demo_users(users, dice, hasher.hash(password)))
+        fill(Account, users, demo_accounts(dice, ids(User)))
         fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
         fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
         tags = ids(Tag)
@@ -2944,6 +2948,11 @@ def demo_users(count: int, dice: random.Random, password_hash: str) -> Iterator[
             "is_active": dice.random() < 0.95,
             "password_hash": password_hash,
         }
+
+
+def demo_accounts(dice: random.Random, users: range) -> Iterator[dict[str, Any]]:
+    for id in users:
+        yield {"user_id": id, "balance": Decimal(dice.randint(10_000, 500_000)) / 100}
 
 
 def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict[str, Any]]:

@@ -269,6 +269,11 @@ class Schema(SQLModel):
     model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]
 
 
+def example(**fields: Any) -> Any:
+    """The `model_config` of a body, with what /docs fills in: it works in a shop of `demo`."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class Partial(SQLModel):
     """For ThingUpdate: every field may be left out, and then is not in `model_dump()` either.
 
@@ -404,6 +409,8 @@ class Token(BaseModel):
 class LogIn(BaseModel):
     """The form of OAuth 2.0's password flow (RFC 6749, section 4.3.2). Other fields are ignored."""
 
+    model_config = example(username="johndoe", password="SecurePass123")  # noqa: S106
+
     username: Annotated[str, Field(max_length=254), NO_NUL, AfterValidator(name_as_stored)]
     password: Annotated[Secret, Field(max_length=1000)]
     grant_type: Literal["password"] = "password"
@@ -446,11 +453,13 @@ class Item(ItemBase, Versioned, table=True):
 
 
 class ItemCreate(ItemBase):
-    pass
+    model_config = example(
+        title="Mechanical Keyboard", description="With a key for all", price=89.99
+    )
 
 
 class ItemUpdate(Partial, ItemBase):
-    pass
+    model_config = example(price=79.99)
 
 
 # Users ----------------------------------------------------------------------------------
@@ -515,6 +524,13 @@ def has_changed(row: Entity, name: str) -> bool:
 
 
 class UserCreate(UserBase):
+    model_config = example(
+        username="johndoe",
+        email="john@example.com",
+        full_name="John Doe",
+        password="SecurePass123",  # noqa: S106
+    )
+
     password: Password
 
 
@@ -526,6 +542,8 @@ UserCreates = Annotated[list[UserCreate], Field(min_length=1, max_length=100)]
 
 
 class UserUpdate(Partial, UserState):
+    model_config = example(full_name="John M. Doe")
+
     password: Password
 
 
@@ -569,11 +587,13 @@ class Category(Created, CategoryBase, Versioned, table=True):
 
 
 class CategoryCreate(CategoryBase):
+    model_config = example(name="Outdoor", description="All for outdoor")
+
     slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
 
 
 class CategoryUpdate(Partial, CategoryBase):
-    pass
+    model_config = example(description="Tents, lamps and more")
 
 
 class CategoryTree(Created, CategoryBase, Entity):
@@ -616,11 +636,15 @@ class Product(Timestamps, ProductBase, Versioned, table=True):
 
 
 class ProductCreate(ProductBase):
+    model_config = example(
+        name="Wireless Headphones", price=79.99, sku="WH-001", stock_quantity=50, category_id=1
+    )
+
     slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
 
 
 class ProductUpdate(Partial, ProductBase):
-    pass
+    model_config = example(price=69.99)
 
 
 class ProductRead(Timestamps, ProductBase, Entity):
@@ -649,6 +673,8 @@ class ImportCounts(BaseModel):
 
 
 class StockChange(Schema):
+    model_config = example(change=10)
+
     change: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT), PLAIN]
 
 
@@ -719,6 +745,12 @@ class OrderLineCreate(Schema):
 
 
 class OrderCreate(Schema):
+    model_config = example(
+        user_id=1,
+        items=[{"product_id": 1, "quantity": 2}],
+        shipping_address="1 High Street, Springfield",
+    )
+
     user_id: Id
     items: Annotated[list[OrderLineCreate], Field(min_length=1, max_length=100)]
     shipping_address: OptionalNote = None
@@ -842,12 +874,22 @@ class Post(PostDates, PostRow, Versioned, table=True):
 
 
 class PostCreate(PostBase):
+    model_config = example(
+        title="How to choose a keyboard",
+        content="Type on it, and listen.",
+        status="published",
+        author_id=1,
+        tag_ids=[1],
+    )
+
     slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the title
     author_id: Id
     tag_ids: Annotated[list[Id], Field(max_length=100)] = []
 
 
 class PostUpdate(Partial, PostBase):
+    model_config = example(content="Type on it, and listen well.")
+
     author_id: Id
     tag_ids: Annotated[list[Id], Field(max_length=100)]
 
@@ -873,11 +915,13 @@ class Tag(TagBase, Versioned, table=True):
 
 
 class TagCreate(TagBase):
+    model_config = example(name="Sale")
+
     slug: OptionalSlug = None  # type: ignore[assignment]  # left out: made from the name
 
 
 class TagUpdate(Partial, TagBase):
-    pass
+    model_config = example(name="Summer sale")
 
 
 # Accounts -------------------------------------------------------------------------------
@@ -893,7 +937,7 @@ class Account(Created, AccountBase, Entity, table=True):
 
 
 class AccountCreate(AccountBase):
-    pass
+    model_config = example(user_id=1, balance=100)
 
 
 # Transfers ------------------------------------------------------------------------------
@@ -925,7 +969,7 @@ class Transfer(Created, TransferState, Entity, table=True):
 
 
 class TransferCreate(TransferBase):
-    pass
+    model_config = example(from_account_id=1, to_account_id=2, amount=9.99)
 
 
 # Payments -------------------------------------------------------------------------------
@@ -945,6 +989,8 @@ class Payment(Created, PaymentBase, Entity, table=True):
 
 
 class PaymentCreate(Schema):
+    model_config = example(account_id=1)
+
     account_id: Id
 
 

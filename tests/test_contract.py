@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Make, pages
+from conftest import Json, Make, pages
 from sqlmodel import SQLModel
 
 import db
@@ -313,3 +314,50 @@ def test_of_several_fields_that_are_taken_the_first_is_named(
     client.post("/products/", json=KIT | {"category_id": 1})
     problem = assert_problem(client.request(method, path, json=body), 409)
     assert problem["detail"] == detail
+
+
+# Examples
+
+SCHEMAS = main.app.openapi()["components"]["schemas"]
+EXAMPLES = [
+    pytest.param(method, path, content_type, media, id=f"{method} {path} {content_type}")
+    for path, operations in PATHS.items()
+    for method, operation in operations.items()
+    for content_type, media in operation.get("requestBody", {"content": {}})["content"].items()
+]
+
+
+def example_of(media: Json) -> Json:
+    """What /docs fills in: the example of a body or its schema; in a list, that of one."""
+    if "example" in media:
+        return media["example"]
+    schema = media["schema"]
+    if "items" in schema:
+        return [example_of({"schema": schema["items"]})]
+    if "$ref" in schema:
+        return example_of({"schema": SCHEMAS[schema["$ref"].rpartition("/")[2]]})
+    return schema["examples"][0]
+
+
+@pytest.mark.parametrize(("method", "path", "content_type", "media"), EXAMPLES)
+def test_the_example_of_every_body_works_as_it_is(
+    client: httpx2.Client,
+    close: Callable[[], None],
+    method: str,
+    path: str,
+    content_type: str,
+    media: Json,
+) -> None:
+    main.demo(products=20, users=5, orders=20)
+    order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
+    client.post("/items/", json=SCHEMAS["ItemCreate"]["examples"][0]).raise_for_status()
+    if path == "/token":
+        client.post("/users/", json=SCHEMAS["UserCreate"]["examples"][0]).raise_for_status()
+        close()
+    url = re.sub("{[a-z_]+}", "1", path.replace("{order_id}", str(order["id"])))
+    kind = {"application/json": "json", "application/x-www-form-urlencoded": "data"}
+    sent: Json = {kind.get(content_type, "content"): example_of(media)}
+    if "content" in sent:
+        sent["headers"] = {"Content-Type": content_type}
+    response = client.request(method, url, **sent)
+    assert response.is_success, response.text
