@@ -21,8 +21,10 @@ import asyncio
 import codecs
 import csv
 import functools
+import inspect
 import io
 import json
+import logging
 import math
 import os
 import random
@@ -48,20 +50,36 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
 from hashlib import sha256
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, NoReturn, TypeVar, cast
+from typing import (
+    Annotated,
+    Any,
+    BinaryIO,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+)
 
 import jwt
+import pygal
 import typer
 import uvicorn
+import wtforms
 from alembic.runtime.migration import MigrationContext
 from anyio import BrokenResourceError
 from fastapi import Depends, FastAPI, Form, Header, HTTPException, Query, Request, Response
@@ -70,7 +88,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.telemetry import TelemetryConfig
@@ -82,12 +100,19 @@ from pydantic import (
     MISSING,
     BaseModel,
     BeforeValidator,
+    Field,
     SecretStr,
     TypeAdapter,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
+from sqladmin import Admin, ModelView
+from sqladmin.ajax import QueryAjaxModelLoader
+from sqladmin.authentication import AuthenticationBackend, login_required
+from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
+from sqladmin.filters import BooleanFilter, ForeignKeyFilter, StaticValuesFilter
 from sqlalchemy import (
     ColumnElement,
     bindparam,
@@ -106,9 +131,11 @@ from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from wtforms.csrf.core import CSRF
 
 import db
 from db import Read, Write, logger, retry_on_conflict, settings
@@ -143,6 +170,7 @@ from models import (
     Money,
     Notice,
     Notification,
+    OptionalNote,
     Order,
     OrderCreate,
     OrderDetails,
@@ -170,6 +198,7 @@ from models import (
     ProductPage,
     ProductRead,
     ProductUpdate,
+    Schema,
     Search,
     SearchFor,
     Skipping,
@@ -212,7 +241,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def refuse_undeclared_routes() -> None:
     """Do not start with what asks nobody who they are: an included router, a mount, a WebSocket."""
     for route in app.routes:
-        if route not in DOCUMENTATION and not isinstance(route, Route):
+        if route not in DOCUMENTATION and not isinstance(route, Route) and route != admin_mount:
             name = getattr(route, "path", None) or "an included router"
             raise RuntimeError(f"{name}: define routes on `app`, with dependencies=[Anyone]")
 
@@ -1064,13 +1093,16 @@ class Access(OAuth2PasswordBearer):
     async def __call__(self, request: HTTPConnection) -> None:
         await self.check(request, now=request.scope["route"].admits_first)
 
+    async def token_of(self, request: HTTPConnection) -> str | None:
+        return await super().__call__(request)
+
     async def check(self, request: HTTPConnection, *, now: bool) -> None:
         """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""
         state, is_open = request.state, not settings.secret_key
         state.who, state.claims, state.caller = self.who, None, SOMEBODY_HERE if is_open else NOBODY
         if is_open or self.who == "public":
             return
-        token = await super().__call__(request)
+        token = await self.token_of(request)
         if token is None and self.who != "anyone":
             raise unauthorized(NO_TOKEN)
         if token is not None:
@@ -1080,10 +1112,18 @@ class Access(OAuth2PasswordBearer):
                 await db.reader.run(functools.partial(admit, session), session)
 
 
+class PageAccess(Access):
+    """The same for what a page of the admin asks for, whose token is in a cookie."""
+
+    async def token_of(self, request: HTTPConnection) -> str | None:
+        return await super().token_of(request) or request.cookies.get("token")
+
+
 # Who may call a route: `@app.get("/items/", dependencies=[Anyone])`.
 Public = Depends(Access("public"))  # everybody, and whatever token they send is not looked at
 Anyone = Depends(Access("anyone"))  # everybody, logged in or not
 Owner = Depends(Access("owner"))  # users, who then find their own alone (`only_own`); superusers
+OwnerOrPage = Depends(PageAccess("owner"))
 Superuser = Depends(Access("superuser"))  # users with is_superuser
 
 NOT_YOURS = "This belongs to another user"
@@ -1175,6 +1215,7 @@ hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallel
 hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
 
 R = TypeVar("R")
+B = TypeVar("B", bound=BaseModel)
 
 
 async def hash_in_turn(
@@ -1253,6 +1294,11 @@ async def create_token(
     It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
     failures for a name or from an address within 5 minutes, the right password is a 429 too.
     """
+    return await log_in(request, response, form)
+
+
+async def log_in(request: Request, response: Response, form: LogIn) -> Token:
+    """The token for a name and a password; 401 where they are wrong, 429 after many failures."""
     if not settings.secret_key:
         bad_request("Without SECRET_KEY there are no log-ins: clients on this machine may do all")
     session = db.new_session(db.writer, request, response)  # a replica may not know them yet
@@ -2431,7 +2477,7 @@ async def join_notifications(last_event_id: LastEventId = None) -> AsyncGenerato
 
 @app.get(
     "/notifications/events",
-    dependencies=[Owner],
+    dependencies=[OwnerOrPage],
     response_class=EventSourceResponse,
     responses=problems(503) | {200: {"content": {"text/event-stream": EVENTS}}},
 )
@@ -2762,6 +2808,534 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
     return add(
         session, Payment(order_id=order_id, account_id=account.id, amount=order.total_amount)
     )
+
+
+# Admin ----------------------------------------------------------------------------------
+
+
+admin_access = PageAccess("superuser")
+admin_request: ContextVar[Request] = ContextVar("admin_request")
+
+
+class AdminLogIn(AuthenticationBackend):
+    """Superusers log in; without SECRET_KEY, who is on this machine is let in."""
+
+    def __init__(self) -> None:
+        self.middlewares = []
+
+    def __bool__(self) -> bool:
+        return bool(settings.secret_key)  # which is when the pages show a way to log out
+
+    async def authenticate(self, request: Request) -> bool:
+        admin_request.set(request)
+        try:
+            await admin_access.check(request, now=True)
+        except HTTPException:
+            return False
+        return True
+
+    async def login(self, request: Request) -> Response | bool:
+        admin_request.set(request)
+        form = await request.form()
+        name, password = str(form.get("username", "")), str(form.get("password", ""))
+        if not is_form_token(form.get("csrf_token")):
+            raise HTTPException(403, "The form has expired. Please load it again")
+        try:
+            sent = LogIn(username=name, password=SecretStr(password))
+            token = await log_in(request, Response(), sent)
+        except (ValidationError, HTTPException):
+            return False
+        answer = RedirectResponse(request.url_for("admin:index"), 302)
+        is_https = request.url.scheme == "https"
+        rules: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": is_https}
+        answer.set_cookie("token", token.access_token, token.expires_in, path="/", **rules)
+        return answer
+
+    async def logout(self, request: Request) -> Response:
+        answer = RedirectResponse(request.url_for("admin:login"), 302)
+        answer.delete_cookie("token", path="/")
+        return answer
+
+
+class FormTokens:
+    """A random cookie, which each form has to send along: no other site's page knows it.
+
+    (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, "Double Submit Cookie".)
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if b"%00" in scope.get("query_string", b""):  # which PostgreSQL has in no text
+            await problem(422, "A parameter has U+0000 in it", [])(scope, receive, send)
+            return
+        known = request.cookies.get("csrf", "")
+        request.state.csrf = token = known if len(known) == 43 else secrets.token_urlsafe(32)
+
+        async def send_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *headers]}
+            await send(message)
+
+        is_page = "/statics/" not in request.url.path
+        secure = "; Secure" if request.url.scheme == "https" else ""
+        value = f"csrf={token}; Path=/; HttpOnly; SameSite=strict{secure}"
+        headers = [(b"cache-control", b"no-store")] if is_page else []
+        headers += [] if known == token else [(b"set-cookie", value.encode())]
+        await self.app(scope, receive, send_cookie)
+
+
+def is_form_token(sent: Any) -> bool:
+    token: str = admin_request.get().state.csrf
+    return isinstance(sent, str) and secrets.compare_digest(sent.encode(), token.encode())
+
+
+class FormTokenField(CSRF):
+    def generate_csrf_token(self, csrf_token_field: Any) -> str:
+        return str(admin_request.get().state.csrf)
+
+    def validate_csrf_token(self, form: Any, field: Any) -> None:
+        if not is_form_token(field.data):
+            raise wtforms.ValidationError("The form has expired. Please load it again")
+
+
+class BodyForm(wtforms.Form):
+    """A form of what a route takes as its body, which says what is wrong with it at the field."""
+
+    body: ClassVar[type[BaseModel]]
+
+    class Meta:
+        csrf = True
+        csrf_class = FormTokenField
+        csrf_field_name = "csrf_token"
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        is_valid = bool(super().validate(extra_validators))
+        try:
+            body_of(self.body, self.data)
+        except ValidationError as error:
+            for e in error.errors(include_input=False, include_url=False):
+                wrong = self._fields[str(e["loc"][0])]
+                wrong.errors = [*wrong.errors, e["msg"]]
+            return False
+        return is_valid
+
+
+def body_of(body: type[B], sent: dict[str, Any]) -> B:
+    """The body for what a form has sent: an empty field is a null, or was left out."""
+    values = {}
+    for name, info in body.model_fields.items():
+        value = sent.get(name)
+        value = sorted(value) if isinstance(value, set) else value
+        if value not in ("", None):
+            values[name] = value
+        elif may_be_null(info):
+            values[name] = None
+        elif info.is_required() or (info.default is MISSING and name != "password"):
+            values[name] = ""
+    return body.model_validate(values)
+
+
+def may_be_null(info: FieldInfo) -> bool:
+    return type(None) in get_args(info.annotation)
+
+
+def form_field(view: "AdminView", name: str, info: FieldInfo) -> Any:
+    """What to enter a field of a body with."""
+    label, optional = label_of(name), may_be_null(info)
+    kind = next((t for t in get_args(info.annotation) if t is not type(None)), info.annotation)
+    look: dict[str, Any] = {"render_kw": {"class": "form-control"}}
+    if name.endswith("_ids"):
+        return AjaxSelectMultipleField(view._form_ajax_refs[name], label, **look)
+    if name in view.related:
+        return AjaxSelectField(view._form_ajax_refs[name], label, allow_blank=optional, **look)
+    if kind is bool:
+        look = {"render_kw": {"class": "form-check-input"}}
+        return wtforms.BooleanField(label, default=info.default is True, **look)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        choices = [(value, value) for value in kind]
+        return wtforms.SelectField(label, choices=choices, render_kw={"class": "form-select"})
+    if kind is SecretStr:
+        return wtforms.PasswordField(label, **look)
+    longest = max((getattr(m, "max_length", 0) or 0 for m in info.metadata), default=0)
+    default = "" if info.is_required() or info.default in (None, MISSING) else info.default
+    field_type = wtforms.TextAreaField if longest > 500 else wtforms.StringField
+    return field_type(label, default=default, description=info.description or "", **look)
+
+
+def label_of(name: str) -> str:
+    return name.removesuffix("_id").removesuffix("_ids").replace("_", " ").capitalize()
+
+
+class RefusedError(Exception):
+    """What a form asked for and a rule of the shop refused, in a sentence."""
+
+
+class AdminView(ModelView):
+    """An entity's pages. Its forms send what its routes take, and do what its routes do."""
+
+    routes: ClassVar[tuple[Any, Any, Any]] = None, None, None  # to create, to update, to delete
+    related: ClassVar[dict[str, type[Entity]]] = {}  # by the name of the field
+    column_default_sort = ("id", True)
+    page_size = 20
+    page_size_options: ClassVar[list[int]] = [20, 50, 100]
+    can_export = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = SQLModel.metadata.tables[cast(Any, self.model).__tablename__].c
+        self._sort_fields = [name for name in self._list_prop_names if name in columns]
+        for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
+            setattr(self, flag, route is not None)
+        for name, model in self.related.items():
+            names = {"name", "title", "username", "order_number"} & model.model_fields.keys()
+            fields = [getattr(model, n) for n in names or {"id"}]
+            self._form_ajax_refs[name] = QueryAjaxModelLoader(name, model, self, fields=fields)
+        self._column_labels = {name: label_of(name) for name in self._prop_names}
+
+    def get_details_columns(self) -> list[str]:
+        fields = cast(type[Entity], self.model).model_fields
+        shown = [n for n, info in fields.items() if not info.exclude]
+        names = [n.removesuffix("_id") for n in shown]
+        own = [r if r in self._relation_names else n for n, r in zip(shown, names, strict=True)]
+        return own + [name for name in ("lines", "tags") if name in self._relation_names]
+
+    def form_details_query(self, request: Request) -> Any:
+        query = super().form_details_query(request)
+        return query.options(WITH_PRODUCTS) if self.model is Order else query
+
+    def get_form_columns(self) -> list[str]:
+        return []  # see scaffold_form
+
+    async def scaffold_form(self, rules: Any = None) -> type[wtforms.Form]:
+        is_edit = "/edit/" in admin_request.get().url.path
+        body = self.body(is_edit)
+        fields = {n: form_field(self, n, info) for n, info in body.model_fields.items()}
+        if is_edit:
+            fields["version"] = wtforms.HiddenField()
+        return type("Form", (BodyForm,), {"body": body, **fields})
+
+    def body(self, is_edit: bool) -> type[BaseModel]:
+        found: type[BaseModel] = get_type_hints(self.routes[is_edit])["data"]
+        return found
+
+    async def get_form_data_for_edit(self, obj: Any) -> dict[str, Any]:
+        more = {"tag_ids": obj.tags} if isinstance(obj, Post) else {}
+        return {**obj.model_dump(), "version": obj.version, **more}
+
+    def form_edit_query(self, request: Request) -> Any:
+        query = super().form_edit_query(request)
+        return query.options(WITH_TAGS) if self.model is Post else query
+
+    async def insert_model(self, request: Request, data: dict[str, Any]) -> Any:
+        return await self.run(request, self.routes[0], body_of(self.body(False), data))
+
+    async def update_model(self, request: Request, pk: str, data: dict[str, Any]) -> Any:
+        match = (b"if-match", f'"{data.get("version")}"'.encode("latin-1", "replace"))
+        request = Request({**request.scope, "headers": [*request.scope["headers"], match]})
+        return await self.run(request, self.routes[1], body_of(self.body(True), data), pk)
+
+    async def delete_model(self, request: Request, pk: Any) -> None:
+        await self.run(request, self.routes[2], None, pk)
+
+    async def run(self, request: Request, route: Any, data: Any, pk: Any = None) -> Any:
+        """Call a route's function in a transaction, as a request for it would."""
+        session = db.new_session(db.writer, request, Response())
+        values: dict[str, Any] = {"session": session}
+        for name in inspect.signature(route).parameters:
+            if name.endswith("_id"):
+                values[name] = int(pk)
+            elif name == "data":
+                values[name] = data
+            elif name == "hashed":
+                (values[name],) = await hash_passwords(request, [data])
+        try:
+            return await db.writer.run(functools.partial(route, **values), session)
+        except HTTPException as error:
+            raise RefusedError(error.detail) from None
+        except (db.ConflictError, db.InvalidValueError, db.BusyError) as error:
+            raise RefusedError(str(error)) from None
+        except ValidationError as error:
+            raise RefusedError(error.errors(include_input=False)[0]["msg"]) from None
+        except Exception:
+            logger.exception("%s %s", request.method, request.url.path)
+            raise RefusedError("Something went wrong here; it has been logged") from None
+
+    async def _run_query(self, stmt: Any) -> Any:
+        request = admin_request.get()
+        return await read_rows(request, lambda s: s.execute(stmt).scalars().unique().all())
+
+    async def _run_arbitrary_query(self, stmt: Any) -> Any:
+        return await read_rows(admin_request.get(), lambda session: session.execute(stmt).all())
+
+    def _stmt_by_identifier(self, identifier: str) -> Any:
+        if not is_id(identifier):
+            raise HTTPException(404)
+        return select(self.model).where(cast(Any, self.model).id == int(identifier))
+
+    def search_query(self, stmt: Any, term: str) -> Any:
+        fields = [getattr(self.model, name) for name in self._search_fields]
+        return stmt.where(or_(*(contains(field, term) for field in fields)))
+
+
+class NewOrder(Schema):
+    user_id: Id
+    lines: Annotated[str, Field(max_length=5000, description="On each line a SKU and how many.")]
+    shipping_address: OptionalNote = None
+
+
+def place_order(session: Session, data: NewOrder) -> Order:
+    items = []
+    for line in filter(None, map(str.strip, data.lines.splitlines())):
+        sku, _, quantity = line.rpartition(" ")
+        product = first_or_404(session, select(Product).where(Product.sku == sku.strip().upper()))
+        items.append({"product_id": product.id, "quantity": quantity})
+    return create_order(
+        session, OrderCreate.model_validate(data.model_dump(exclude={"lines"}) | {"items": items})
+    )
+
+
+class StatusChange(Schema):
+    status: OrderStatus
+
+
+def change_order(session: Session, order_id: int, data: StatusChange) -> Order | None:
+    change_order_status(session, order_id, data.status)
+    return session.get(Order, order_id)
+
+
+class NewPayment(PaymentCreate):
+    order_id: Id
+
+
+def pay_order(session: Session, data: NewPayment) -> Payment:
+    return create_payment(session, data.order_id, PaymentCreate(account_id=data.account_id))
+
+
+class RelatedFilter(ForeignKeyFilter):
+    """By what rows refer to; what is no id is refused here, and not by the database."""
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        if value != "__all" and not is_id(value):
+            raise HTTPException(400, "This filter takes an id")
+        return await super().get_filtered_query(query, value, model)
+
+
+def is_id(text: Any) -> bool:
+    return bool(re.fullmatch("[0-9]{1,9}", str(text)))
+
+
+def values_filter(column: str, values: type[StrEnum]) -> StaticValuesFilter:
+    return StaticValuesFilter(column, [(value, value) for value in values])
+
+
+async def read_rows(request: Request, read: Callable[[Session], Any]) -> Any:
+    session = db.new_session(db.reader, request, Response())
+    return await db.reader.run(functools.partial(read, session), session)
+
+
+class ItemAdmin(AdminView, model=Item):
+    icon = "fa-solid fa-tag"
+    column_list = ["id", "title", "price", "is_available"]
+    column_searchable_list = ["title"]
+    column_filters = [BooleanFilter("is_available")]
+    routes = create_item, update_item, delete_item
+
+
+class UserAdmin(AdminView, model=User):
+    icon = "fa-solid fa-user"
+    column_list = ["id", "username", "email", "full_name", "is_active", "is_superuser"]
+    column_searchable_list = ["username", "email", "full_name"]
+    column_filters = [BooleanFilter("is_active"), BooleanFilter("is_superuser")]
+    routes = create_user, update_user, delete_user
+
+
+class CategoryAdmin(AdminView, model=Category):
+    name_plural = "Categories"
+    icon = "fa-solid fa-folder-tree"
+    column_list = ["id", "name", "slug", "parent"]
+    column_searchable_list = ["name"]
+    routes = create_category, update_category, delete_category
+    related = {"parent_id": Category}
+
+
+class ProductAdmin(AdminView, model=Product):
+    icon = "fa-solid fa-box"
+    column_list = ["id", "name", "sku", "price", "stock_quantity", "category", "is_active"]
+    column_searchable_list = ["name", "sku"]
+    column_filters = [
+        BooleanFilter("is_active"),
+        RelatedFilter("category_id", "name", Category, "Category"),
+    ]
+    routes = create_product, update_product, delete_product
+    related = {"category_id": Category}
+
+
+class OrderAdmin(AdminView, model=Order):
+    icon = "fa-solid fa-cart-shopping"
+    column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
+    column_searchable_list = ["order_number"]
+    column_filters = [values_filter("status", OrderStatus)]
+    non_link_related_fields = ["lines"]
+    routes = place_order, change_order, delete_order
+    related = {"user_id": User}
+
+
+class NotificationAdmin(AdminView, model=Notification):
+    icon = "fa-solid fa-bell"
+    column_list = ["id", "user", "order", "message", "created_at"]
+    column_searchable_list = ["message"]
+
+
+class PostAdmin(AdminView, model=Post):
+    icon = "fa-solid fa-newspaper"
+    column_list = ["id", "title", "author", "status", "view_count", "published_at"]
+    column_searchable_list = ["title"]
+    column_filters = [values_filter("status", PostStatus)]
+    routes = create_post, update_post, delete_post
+    related = {"author_id": User, "tag_ids": Tag}
+
+
+class TagAdmin(AdminView, model=Tag):
+    icon = "fa-solid fa-hashtag"
+    column_list = ["id", "name", "slug"]
+    column_searchable_list = ["name"]
+    routes = create_tag, update_tag, delete_tag
+
+
+class AccountAdmin(AdminView, model=Account):
+    icon = "fa-solid fa-wallet"
+    column_list = ["id", "user", "balance", "created_at"]
+    routes = create_account, None, None
+    related = {"user_id": User}
+
+
+class TransferAdmin(AdminView, model=Transfer):
+    icon = "fa-solid fa-right-left"
+    column_list = ["id", "from_account", "to_account", "amount", "status", "created_at"]
+    routes = create_transfer, None, None
+    related = {"from_account_id": Account, "to_account_id": Account}
+
+
+class PaymentAdmin(AdminView, model=Payment):
+    icon = "fa-solid fa-credit-card"
+    column_list = ["id", "order", "account", "amount", "refunded_at", "created_at"]
+    routes = pay_order, None, None
+    related = {"order_id": Order, "account_id": Account}
+
+
+class ShopAdmin(Admin):
+    """The admin pages, of which the first one is a dashboard."""
+
+    @login_required
+    async def index(self, request: Request) -> Response:
+        numbers = await read_rows(request, dashboard)
+        return await self.templates.TemplateResponse(request, "dashboard.html", numbers)
+
+    @login_required
+    async def delete(self, request: Request) -> Response:
+        if not is_form_token(request.headers.get("X-CSRF-Token")):
+            raise HTTPException(403, "The page has expired. Please load it again")
+        answer: Response = await super().delete(request)
+        return answer
+
+
+def dashboard(session: Session) -> dict[str, Any]:
+    """What the first page shows, as the API tells it."""
+    days = list_daily_orders(session, 30)
+    stats = read_order_stats(session)
+    dates = [f"{day.date:%d %b}" for day in days]
+    newest = select(Order).order_by(col(Order.id).desc()).limit(8).options(WITH_USER)
+    low_stock = list_low_stock(session, Skipping(limit=8))
+    spenders = list_top_spenders(session, 8)
+    return {
+        "title": "Dashboard",
+        "figures": {
+            "Revenue, 30 days": f"{sum(day.revenue for day in days):,.2f}",
+            "Orders, 30 days": f"{sum(day.orders for day in days):,}",
+            "Revenue in all": f"{stats.total_revenue:,.2f}",
+            "Pending orders": f"{stats.orders_by_status[OrderStatus.pending]:,}",
+        },
+        "charts": {
+            "Revenue by day": bars(dates, [float(day.revenue) for day in days]),
+            "Orders by day": bars(dates, [day.orders for day in days]),
+            "Orders by status": bars(
+                list(OrderStatus), list(stats.orders_by_status.values()), width=440
+            ),
+        },
+        "tables": {
+            "Newest orders": [
+                (o.order_number, o.user, o.status, f"{o.total_amount:,.2f}")
+                for o in session.exec(newest)
+            ],
+            "Low stock": [(p.name, p.sku, p.stock_quantity) for p in low_stock],
+            "Top spenders": [
+                (s.username, s.order_count, f"{s.total_spent:,.2f}") for s in spenders
+            ],
+        },
+    }
+
+
+def bars(labels: Sequence[str], values: Sequence[float], width: int = 900) -> str:
+    """A chart of bars as SVG, in the colours of the page around it."""
+    style = pygal.style.Style(
+        background="transparent",
+        plot_background="transparent",
+        foreground="currentColor",
+        foreground_strong="currentColor",
+        foreground_subtle="currentColor",
+        colors=("#4299e1",),
+        guide_stroke_color="#8885",
+        major_guide_stroke_color="#8885",
+        font_family="inherit",
+    )
+    chart = pygal.Bar(
+        style=style,
+        js=[],
+        show_legend=False,
+        height=260,
+        width=width,
+        x_label_rotation=45 if len(labels) > 10 else 0,
+        truncate_label=20,
+        show_minor_x_labels=False,
+        x_labels_major_every=5 if len(labels) > 10 else 1,
+        include_x_axis=True,
+    )
+    chart.x_labels = labels
+    chart.add("", values)
+    svg: str = chart.render(disable_xml_declaration=True, is_unicode=True)
+    return svg
+
+
+admin = ShopAdmin(
+    app,
+    db.writer.engine,
+    title=settings.app_name,
+    favicon_url="/static-offline-docs/favicon.png",
+    templates_dir=str(Path(__file__).with_name("templates")),
+    middlewares=[Middleware(FormTokens)],
+    authentication_backend=AdminLogIn(),
+)
+admin_mount = app.routes[-1]
+# What a rule of the shop refused is told in the form: it is no fault to be logged.
+logging.getLogger("sqladmin.application").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], RefusedError))
+)
+
+
+async def on_busy_page(request: Request, error: Exception) -> Response:
+    logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    context = {"status_code": 503, "message": str(error)}
+    page = await admin.templates.TemplateResponse(request, "sqladmin/error.html", context, 503)
+    page.headers["Retry-After"] = "1"
+    return cast(Response, page)
+
+
+admin.admin.add_exception_handler(db.BusyError, on_busy_page)
+for view in AdminView.__subclasses__():
+    admin.add_view(view)
 
 
 # Command line ---------------------------------------------------------------------------

@@ -289,7 +289,7 @@ class Partial(SQLModel):
 
 
 class Entity(SQLModel):
-    """A row with an id, which the database gives."""
+    """A row with an id, which the database gives; the admin pages call it by `str`."""
 
     # Whether who asks for another user's is told 404 and not 403, so that nobody learns of it.
     is_private: ClassVar[bool] = True
@@ -303,6 +303,13 @@ class Entity(SQLModel):
         primary_key=True,
         schema_extra={"json_schema_extra": lambda schema: schema.pop("default", None)},
     )
+
+    def __str__(self) -> str:
+        values = self.__dict__
+        named = (
+            values[name] for name in ("name", "title", "username", "order_number") if name in values
+        )
+        return str(next(named, f"{type(self).__name__} {self.id}"))
 
     @classmethod
     def owned_by(cls, user_id: int) -> ColumnElement[bool]:
@@ -583,7 +590,9 @@ class CategoryBase(Schema):
 
 
 class Category(Created, CategoryBase, Versioned, table=True):
-    pass
+    parent: "Category" = Relationship(
+        sa_relationship_kwargs={"lazy": "raise", "remote_side": "Category.id"}
+    )
 
 
 class CategoryCreate(CategoryBase):
@@ -738,6 +747,9 @@ class OrderLine(OrderLineBase, Entity, table=True):
 
     product: Product = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.product}, {self.total_price}"
+
 
 class OrderLineCreate(Schema):
     product_id: Id
@@ -817,7 +829,8 @@ class NotificationBase(SQLModel):
 
 
 class Notification(Created, NotificationBase, Entity, table=True):
-    pass
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    order: Order = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
 
 # Posts ----------------------------------------------------------------------------------
@@ -863,6 +876,7 @@ class PostDates(Timestamps):
 class Post(PostDates, PostRow, Versioned, table=True):
     is_private: ClassVar[bool] = False
 
+    author: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
     tags: list["Tag"] = Relationship(
         link_model=PostTag,
         sa_relationship_kwargs={"lazy": "raise", "passive_deletes": True, "order_by": "Tag.id"},
@@ -935,6 +949,8 @@ class AccountBase(Schema):
 class Account(Created, AccountBase, Entity, table=True):
     __table_args__ = (CheckConstraint("balance >= 0", "balance_not_negative"),)
 
+    user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
 
 class AccountCreate(AccountBase):
     model_config = example(user_id=1, balance=100)
@@ -963,6 +979,13 @@ class Transfer(Created, TransferState, Entity, table=True):
         CheckConstraint("from_account_id <> to_account_id", "accounts_differ"),
     )
 
+    from_account: Account = Relationship(
+        sa_relationship_kwargs={"lazy": "raise", "foreign_keys": "Transfer.from_account_id"}
+    )
+    to_account: Account = Relationship(
+        sa_relationship_kwargs={"lazy": "raise", "foreign_keys": "Transfer.to_account_id"}
+    )
+
     @classmethod
     def owned_by(cls, user_id: int) -> ColumnElement[bool]:
         return col(cls.from_account_id).in_(select(Account.id).where(Account.user_id == user_id))
@@ -983,6 +1006,9 @@ class PaymentBase(SQLModel):
 
 
 class Payment(Created, PaymentBase, Entity, table=True):
+    order: Order = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+    account: Account = Relationship(sa_relationship_kwargs={"lazy": "raise"})
+
     @classmethod
     def owned_by(cls, user_id: int) -> ColumnElement[bool]:
         return col(cls.order_id).in_(select(Order.id).where(Order.user_id == user_id))
