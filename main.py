@@ -8,6 +8,7 @@ Sections, in the same order here, in models.py, in the tests and in the README:
     items          the smallest entity: the one to copy
     users, categories, products, orders, notifications, posts, tags,
     accounts, transfers, payments
+    admin          pages for the shopkeeper: forms that do what the routes do, a dashboard
     command line   serve, migrate, createsuperuser, demo, backup
 
 A section reads list, create, read, replace, update, delete, then what is its own. A route
@@ -3004,7 +3005,8 @@ class AdminView(ModelView):
 
     def form_details_query(self, request: Request) -> Any:
         query = super().form_details_query(request)
-        return query.options(WITH_PRODUCTS) if self.model is Order else query
+        lines = selectinload(cast(Any, Order.lines)).joinedload(cast(Any, OrderLine.product))
+        return query.options(lines) if self.model is Order else query
 
     def get_form_columns(self) -> list[str]:
         return []  # see scaffold_form
