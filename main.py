@@ -2844,6 +2844,9 @@ class AdminLogIn(AuthenticationBackend):
         try:
             sent = LogIn(username=name, password=SecretStr(password))
             token = await log_in(request, Response(), sent)
+            header = (b"authorization", f"Bearer {token.access_token}".encode())
+            as_user = Request({**request.scope, "headers": [header]})
+            await admin_access.check(as_user, now=True)  # superusers alone
         except (ValidationError, HTTPException):
             return False
         answer = RedirectResponse(request.url_for("admin:index"), 302)
