@@ -2902,7 +2902,7 @@ class FormTokenField(CSRF):
 
     def validate_csrf_token(self, form: Any, field: Any) -> None:
         if not is_form_token(field.data):
-            raise wtforms.ValidationError("The form has expired. Please load it again")
+            raise HTTPException(403, "The form has expired. Please load it again")
 
 
 class BodyForm(wtforms.Form):
