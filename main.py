@@ -3080,6 +3080,9 @@ class AdminView(ModelView):
             raise HTTPException(404)
         return select(self.model).where(cast(Any, self.model).id == int(identifier))
 
+    async def get_object_filepath(self, identifier: str, column_name: str) -> Any:
+        raise HTTPException(404)  # no column is a file
+
     def search_query(self, stmt: Any, term: str) -> Any:
         fields = [getattr(self.model, name) for name in self._search_fields]
         return stmt.where(or_(*(contains(field, term) for field in fields)))
@@ -3243,6 +3246,8 @@ class ShopAdmin(Admin):
     async def delete(self, request: Request) -> Response:
         if not is_form_token(request.headers.get("X-CSRF-Token")):
             raise HTTPException(403, "The page has expired. Please load it again")
+        if "pks" not in request.query_params:
+            raise HTTPException(400, "There is nothing to delete")
         answer: Response = await super().delete(request)
         return answer
 
@@ -3325,8 +3330,9 @@ admin = ShopAdmin(
 )
 admin_mount = app.routes[-1]
 # What a rule of the shop refused is told in the form: it is no fault to be logged.
+REFUSALS = RefusedError, StarletteHTTPException
 logging.getLogger("sqladmin.application").addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], RefusedError))
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], REFUSALS))
 )
 
 
