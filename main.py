@@ -3080,6 +3080,9 @@ class AdminView(ModelView):
             raise HTTPException(404)
         return select(self.model).where(cast(Any, self.model).id == int(identifier))
 
+    def sort_query(self, stmt: Any, request: Request) -> Any:
+        return super().sort_query(stmt, request).order_by(cast(Any, self.model).id)
+
     async def get_object_filepath(self, identifier: str, column_name: str) -> Any:
         raise HTTPException(404)  # no column is a file
 
