@@ -1,0 +1,823 @@
+"""The admin pages: what they show, what their forms do, and whom they let in."""
+
+import html
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+import pytest
+from conftest import Json, Make, log_in
+
+At = Callable[[str], httpx2.Client]
+Close = Callable[[], None]
+Fields = dict[str, str | None]
+
+VOID = {"input", "link", "meta", "br", "img", "hr"}
+EXPIRED = "The form has expired. Please load it again"
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its form's fields, the errors at them, its rows and links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fields: Fields = {}
+        self.errors: dict[str, str] = {}
+        self.rows: list[list[str]] = []
+        self.links: list[str] = []
+        self.alert = ""
+        self.open: list[tuple[str, str]] = []  # tags and their classes
+        self.name = ""  # of the last field
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        a = {key: value or "" for key, value in attrs}
+        self.links += [a[key] for key in ("src", "href", "action", "data-url") if key in a]
+        if tag not in VOID:
+            self.open.append((tag, a.get("class", "")))
+        if tag == "tr":
+            self.rows.append([])
+        elif tag == "td" and self.rows:
+            self.rows[-1].append("")
+        elif tag == "option" and ("selected" in a or not self.fields[self.name]):
+            self.fields[self.name] = a["value"]
+        if tag in ("input", "textarea", "select") and "name" in a:
+            self.name = a["name"]
+            value: str | None = a.get("value", "")
+            if a.get("type") in ("checkbox", "submit") or "multiple" in a:
+                value = "y" if "checked" in a else None
+            if chosen := json.loads(a.get("data-json") or "[]"):
+                value = ",".join(row["id"] for row in chosen if row)
+            self.fields[self.name] = value
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        tag, style = self.open[-1] if self.open else ("", "")
+        if any(name == "td" for name, _ in self.open) and self.rows and self.rows[-1]:
+            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()
+        elif tag == "textarea":
+            self.fields[self.name] = data.removeprefix("\n").removeprefix("\r\n")
+        elif "invalid-feedback" in style:
+            self.errors[self.name] = f"{self.errors.get(self.name, '')} {data}".strip()
+        elif "alert-danger" in style:
+            self.alert += data
+
+
+def rows_of(browser: httpx2.Client, path: str, column: int) -> list[str]:
+    """A column of a list, whose first two are a check box and buttons."""
+    response = browser.get(path)
+    assert response.status_code == 200, response.text
+    return [row[column + 2] for row in Page(response.text).rows if len(row) > 2]
+
+
+def form(browser: httpx2.Client, path: str, **changes: str | None) -> httpx2.Response:
+    """Fill in a form as a browser does: what is in it already is sent again, but for the changes.
+
+    None is a box without a check, or a field that is not sent.
+    """
+    page = browser.get(path)
+    assert page.status_code == 200, page.text
+    return send(browser, path, Page(page.text).fields | {"save": "Save"} | changes)
+
+
+def send(browser: httpx2.Client, path: str, fields: Fields) -> httpx2.Response:
+    files: Any = {name: (None, value) for name, value in fields.items() if value is not None}
+    return browser.post(path, files=files)
+
+
+def refused(response: httpx2.Response) -> Page:
+    assert response.status_code == 400, response.text
+    return Page(response.text)
+
+
+def saved(response: httpx2.Response) -> None:
+    page = Page(response.text)
+    assert response.status_code == 302, (page.alert, page.errors)
+
+
+def remove(browser: httpx2.Client, entity: str, ids: str) -> str:
+    """Delete rows with the button of a list; what the list then says is wrong."""
+    token = found(r'"X-CSRF-Token": "([^"]+)"', browser.get(f"/admin/{entity}/list").text)
+    headers = {"X-CSRF-Token": token}
+    response = browser.delete(f"/admin/{entity}/delete?pks={ids}", headers=headers)
+    assert response.status_code == 200, response.text
+    return Page(browser.get(response.text).text).alert
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match, pattern
+    return match[1]
+
+
+def enter(browser: httpx2.Client, name: str, password: str = "Password1") -> httpx2.Response:
+    token = found(r'token.value = "([^"]+)"', browser.get("/admin/login").text)
+    data = {"username": name, "password": password, "csrf_token": token}
+    return browser.post("/admin/login", data=data)
+
+
+def is_let_in(browser: httpx2.Client) -> bool:
+    response = browser.get("/admin/user/list")
+    if response.status_code == 200:
+        return True
+    assert (response.status_code, path_of(response)) == (302, "/admin/login")
+    return False
+
+
+def path_of(response: httpx2.Response) -> str:
+    return urlsplit(response.headers["Location"]).path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged_as_a_fault(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    faults = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
+    assert [r.getMessage() for r in faults] == []
+
+
+@pytest.fixture
+def browser(client: httpx2.Client, client_at: At) -> Iterator[httpx2.Client]:
+    """A client with cookies of its own, which does not follow redirects."""
+    with client_at("127.0.0.1") as browser:
+        browser.follow_redirects = False
+        yield browser
+
+
+@pytest.fixture
+def shop(browser: httpx2.Client, client: httpx2.Client, make: Make) -> httpx2.Client:
+    """One or more of everything; the browser."""
+    make("users", username="Ann", full_name="Ann O'Hara")
+    make("users", username="bob")
+    make("categories", name="Outdoor")
+    make("categories", name="Tents", parent_id=1)
+    make("products", name="Lamp", sku="L-1", category_id=1)
+    make("products", name="Tent", sku="T-1", category_id=2, price=99.5, stock_quantity=3)
+    make("items", title="Chair")
+    make("tags", name="Sale")
+    make("posts", title="News", author_id=1, tag_ids=[1])
+    make("accounts", user_id=1, balance=500)
+    make("accounts", user_id=2, balance=5)
+    make("transfers", from_account_id=1, to_account_id=2, amount=1.5)
+    make("orders", user_id=1, items=[{"product_id": 1, "quantity": 2}])
+    make("orders", user_id=2, items=[{"product_id": 1, "quantity": 3}])
+    assert client.post("/orders/2/payments", json={"account_id": 1}).status_code == 201
+    return browser
+
+
+@pytest.fixture
+def closed(shop: httpx2.Client, client: httpx2.Client, close: Close) -> httpx2.Client:
+    """The same in closed mode, where Ann is a superuser."""
+    assert client.patch("/users/1", json={"is_superuser": True}).status_code == 200
+    close()
+    return shop
+
+
+# Each entity: which columns its list has, by what it sorts, and what is found with which search.
+
+LISTS = {
+    "item": "id title price is_available",
+    "user": "id username email full_name is_active is_superuser",
+    "category": "id name slug",
+    "product": "id name sku price stock_quantity is_active",
+    "order": "id order_number status total_amount created_at",
+    "notification": "id message created_at",
+    "post": "id title status view_count published_at",
+    "tag": "id name slug",
+    "account": "id balance created_at",
+    "transfer": "id amount status created_at",
+    "payment": "id amount refunded_at created_at",
+}
+NO_EDIT = ["notification", "account", "transfer", "payment"]
+SECRETS = ("password_hash", "stamp", "username_key", "argon2")
+
+
+@pytest.mark.parametrize("entity", LISTS)
+def test_every_entity_has_its_list_and_details(shop: httpx2.Client, entity: str) -> None:
+    ids = rows_of(shop, f"/admin/{entity}/list", 0)
+    assert "1" in ids
+    assert ids == sorted(ids, reverse=True)
+    page = shop.get(f"/admin/{entity}/details/1")
+    assert page.status_code == 200, page.text
+    assert Page(page.text).rows
+    assert shop.get(f"/admin/{entity}/details/77").status_code == 404
+
+
+@pytest.mark.parametrize("entity", LISTS)
+def test_every_list_is_sorted_by_each_column_that_offers_it(
+    shop: httpx2.Client, entity: str
+) -> None:
+    path = f"/admin/{entity}/list"
+    links = map(html.unescape, Page(shop.get(path).text).links)
+    offered = [found("sortBy=([a-z_]+)", link) for link in links if "sortBy=" in link]
+    assert offered == LISTS[entity].split()
+    for name in offered:
+        up = rows_of(shop, f"{path}?sortBy={name}&sort=asc", 0)
+        down = rows_of(shop, f"{path}?sortBy={name}&sort=desc", 0)
+        assert sorted(up) == sorted(down)
+    assert rows_of(shop, f"{path}?sortBy=id&sort=asc", 0) == sorted(rows_of(shop, path, 0))
+
+
+@pytest.mark.parametrize(
+    ("path", "column", "shown"),
+    [
+        ("category/list", 3, ["Outdoor", ""]),
+        ("product/list", 5, ["Tents", "Outdoor"]),
+        ("order/list", 2, ["bob", "Ann"]),
+        ("post/list", 2, ["Ann"]),
+        ("account/list", 1, ["bob", "Ann"]),
+        ("notification/list", 1, ["bob", "bob", "Ann"]),
+        ("transfer/list", 1, ["Account 1"]),
+        ("payment/list", 2, ["Account 1"]),
+        ("product/list?search=lAMp", 1, ["Lamp"]),
+        ("product/list?search=t-1", 1, ["Tent"]),
+        ("user/list?search=o'har", 1, ["Ann"]),
+        ("user/list?search=EXAMPLE.com", 1, ["bob", "Ann"]),
+        ("order/list?search=ord-", 0, ["2", "1"]),
+        ("post/list?search=new", 0, ["1"]),
+        ("order/list?status=confirmed", 0, ["2"]),
+        ("order/list?status=__all", 0, ["2", "1"]),
+        ("user/list?is_superuser=true", 0, []),
+        ("user/list?is_active=true", 0, ["2", "1"]),
+        ("product/list?category_id=1", 1, ["Lamp"]),
+        ("product/list?sortBy=price&sort=desc", 1, ["Tent", "Lamp"]),
+        ("order/list?pageSize=1&page=2", 0, ["1"]),
+    ],
+)
+def test_lists_show_relations_by_name_search_filter_sort_and_page(
+    shop: httpx2.Client, path: str, column: int, shown: list[str]
+) -> None:
+    assert rows_of(shop, f"/admin/{path}", column) == shown
+
+
+def test_percent_and_underscore_are_looked_for_as_they_are(
+    browser: httpx2.Client, make: Make
+) -> None:
+    for title in ("100% wool", "a_b", "plain"):
+        make("items", title=title)
+    assert rows_of(browser, "/admin/item/list?search=%25", 1) == ["100% wool"]
+    assert rows_of(browser, "/admin/item/list?search=_B", 1) == ["a_b"]
+
+
+def test_pages_have_twenty_rows_and_lead_to_the_others(browser: httpx2.Client, make: Make) -> None:
+    for _ in range(45):
+        make("items")
+    path = "/admin/item/list"
+    for sort, expected in (("id&sort=desc", range(45, 0, -1)), ("price", range(1, 46))):
+        paths = [f"{path}?sortBy={sort}&page={n}" for n in (1, 2, 3)]
+        seen = [id for path in paths for id in rows_of(browser, path, 0)]
+        assert seen == list(map(str, expected))
+    page = Page(browser.get(f"{path}?page=2").text)
+    assert {"page=1", "page=3"} <= {urlsplit(link).query for link in page.links}
+    beyond = browser.get(f"{path}?page=99")
+    assert (beyond.status_code, urlsplit(beyond.headers["Location"]).query) == (302, "page=3")
+    assert len(rows_of(browser, f"{path}?pageSize=100000", 0)) == 45
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("order/details/1", ["Ann", "2 x Lamp, 20.00"]),
+        ("product/details/2", ["Tents", "99.50"]),
+        ("post/details/1", ["Ann", "Sale"]),
+        ("payment/details/1", ["Account 1", "30.00"]),
+        ("transfer/details/1", ["Account 1", "Account 2", "1.50"]),
+    ],
+)
+def test_details_show_relations_by_name(shop: httpx2.Client, path: str, shown: list[str]) -> None:
+    cells = [cell for row in Page(shop.get(f"/admin/{path}").text).rows for cell in row]
+    for text in shown:
+        assert any(text in cell for cell in cells), cells
+
+
+def test_what_is_secret_of_a_user_is_on_no_page(shop: httpx2.Client) -> None:
+    for page in ("list", "details/1", "create", "edit/1"):
+        response = shop.get(f"/admin/user/{page}")
+        assert response.status_code == 200
+        for word in SECRETS:
+            assert word not in response.text, (page, word)
+    assert "version" not in shop.get("/admin/user/details/1").text.lower()
+    assert shop.get("/admin/user/list?sortBy=password_hash&sort=asc").status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("lookup", "text"),
+    [
+        ("order/ajax/lookup?name=user_id&term=AN", "Ann"),
+        ("post/ajax/lookup?name=tag_ids&term=sal", "Sale"),
+        ("product/ajax/lookup?name=category_id&term=tent", "Tents"),
+        ("payment/ajax/lookup?name=account_id&term=2", "Account 2"),
+    ],
+)
+def test_names_are_looked_up_for_a_form(shop: httpx2.Client, lookup: str, text: str) -> None:
+    results = shop.get(f"/admin/{lookup}").json()["results"]
+    assert [row["text"] for row in results] == [text]
+
+
+# Forms
+
+EVE = {"username": "eve", "email": "Eve@Example.com", "password": "Password1"}
+PAN = {"name": "Pan", "sku": "p-1", "price": "5", "category_id": "2"}
+POST = {"title": "Hello", "content": "<b>Hi</b>\nthere", "author_id": "2", "tag_ids": "1"}
+
+
+@pytest.mark.parametrize(
+    ("entity", "fields", "change", "expected"),
+    [
+        ("item", {"title": "Mug", "price": "9.99"}, {"price": "8.50"}, {"price": 8.5}),
+        ("user", EVE, {"full_name": "Eve"}, {"full_name": "Eve", "email": "eve@example.com"}),
+        ("category", {"name": "X Y", "parent_id": "1"}, {}, {"slug": "x-y", "parent_id": 1}),
+        ("product", PAN, {"stock_quantity": "7"}, {"sku": "P-1", "stock_quantity": 7}),
+        ("post", POST, {"status": "published"}, {"status": "published", "tags": [1]}),
+        ("tag", {"name": "New"}, {"name": "Newest"}, {"name": "Newest", "slug": "new"}),
+    ],
+)
+def test_rows_are_created_changed_and_deleted_with_forms(
+    shop: httpx2.Client, entity: str, fields: Fields, change: Fields, expected: Json
+) -> None:
+    path = {"category": "categories"}.get(entity, f"{entity}s")
+    saved(form(shop, f"/admin/{entity}/create", **fields))
+    id = rows_of(shop, f"/admin/{entity}/list", 0)[0]
+    before = shop.get(f"/{path}/{id}").json()
+    saved(form(shop, f"/admin/{entity}/edit/{id}", **change))
+    after = shop.get(f"/{path}/{id}").json()
+    shown = after | {"tags": [tag["id"] for tag in after.get("tags", [])]}
+    assert {key: shown[key] for key in expected} == expected
+    kept = set(before) - set(expected) - set(change) - {"updated_at", "published_at"}
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert remove(shop, entity, id) == ""
+    assert shop.get(f"/{path}/{id}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "name", "message"),
+    [
+        ("item/create", {"title": "x", "price": "-2"}, "price", "greater than 0"),
+        ("item/create", {"title": "x", "price": "1e2"}, "price", "an amount such as"),
+        ("item/create", {"title": "x", "price": ""}, "price", "an amount such as"),
+        ("item/create", {"title": "", "price": "1"}, "title", "at least 1 character"),
+        ("item/create", {"title": "x" * 201, "price": "1"}, "title", "at most 200 characters"),
+        ("item/create", {"title": "a\0b", "price": "1"}, "title", "match pattern"),
+        ("item/edit/1", {"price": "0"}, "price", "greater than 0"),
+        ("user/create", {"username": "a!", "email": "a@b.co"}, "username", "at least 3"),
+        ("user/create", {"username": "abc", "email": "nonsense"}, "email", "a valid e-mail"),
+        ("user/create", {"username": "abc", "password": "weak"}, "password", "8 to 100 char"),
+        ("user/create", {"username": "abc", "email": "a@b.co"}, "password", "8 to 100 char"),
+        ("user/edit/1", {"password": "weak"}, "password", "8 to 100 characters"),
+        ("user/edit/1", {"username": ""}, "username", "at least 3 characters"),
+        ("category/create", {"name": "x", "slug": "A b"}, "slug", "match pattern"),
+        ("category/edit/1", {"slug": ""}, "slug", "match pattern"),
+        ("product/create", {"sku": "no good"}, "sku", "match pattern"),
+        ("product/create", {"stock_quantity": "-1"}, "stock_quantity", "greater than or equal"),
+        ("product/create", {"stock_quantity": "1.5"}, "stock_quantity", "a valid integer"),
+        ("product/create", {"category_id": "9" * 30}, "category_id", "valid integer"),
+        ("product/create", {"category_id": "1' OR 1=1"}, "category_id", "a valid integer"),
+        ("post/create", {"title": "x", "status": "odd"}, "status", "Not a valid choice"),
+        ("post/create", {"title": "x", "tag_ids": "x,1"}, "tag_ids", "a valid integer"),
+        ("post/create", {"title": "x"}, "author_id", ""),
+        ("order/create", {"user_id": "1", "lines": "x" * 5001}, "lines", "at most 5000"),
+        ("order/edit/1", {"status": "odd"}, "status", "Not a valid choice"),
+        ("account/create", {"user_id": "1", "balance": "-1"}, "balance", "greater than or eq"),
+        ("transfer/create", {"amount": "0"}, "amount", "greater than 0"),
+    ],
+)
+def test_what_the_api_refuses_is_told_at_the_field(
+    shop: httpx2.Client, path: str, fields: Fields, name: str, message: str
+) -> None:
+    page = refused(form(shop, f"/admin/{path}", **fields))
+    assert message in page.errors[name], page.errors
+    if name not in ("password", "category_id", "tag_ids", "status"):  # what was entered is kept
+        assert page.fields.get(name, "") == fields.get(name, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("product/create", {"name": "x", "price": "1", "sku": "l-1"}, "sku already exists"),
+        ("user/edit/2", {"username": "ANN"}, "username already exists"),
+        ("user/edit/2", {"email": "User1@example.com"}, "email already exists"),
+        ("category/create", {"name": "Outdoor"}, "already exists"),
+        ("category/edit/1", {"parent_id": "2"}, "cannot be its own ancestor"),
+        ("product/create", {"name": "x", "price": "1", "sku": "x", "category_id": "9"}, "category"),
+        ("post/create", {"title": "x", "content": "x", "author_id": "99"}, "author_id refers to"),
+        ("order/create", {"user_id": "1", "lines": "T-1 4"}, "Insufficient stock for 'Tent'"),
+        ("order/create", {"user_id": "1", "lines": "T-1 x"}, "Input should be a valid integer"),
+        ("order/create", {"user_id": "1", "lines": "T-9 1"}, "not found"),
+        ("order/create", {"user_id": "1", "lines": "\n\n"}, "at least 1 item"),
+        ("order/create", {"user_id": "9", "lines": "T-1 1"}, "User 9 not found"),
+        ("order/edit/1", {"status": "delivered"}, "from pending to delivered"),
+        ("order/edit/2", {"status": "pending"}, "from confirmed to pending"),
+        ("transfer/create", {"from": "2", "to": "1", "amount": "99"}, "Insufficient funds"),
+        ("transfer/create", {"from": "1", "to": "1", "amount": "1"}, "to the same account"),
+        ("payment/create", {"order_id": "1", "account_id": "2"}, "Insufficient funds"),
+        ("payment/create", {"order_id": "2", "account_id": "1"}, "Only a pending order"),
+    ],
+)
+def test_the_rules_of_the_shop_hold_in_forms_too(
+    shop: httpx2.Client, client: httpx2.Client, path: str, fields: Fields, message: str
+) -> None:
+    paths = ["/products/", "/users/", "/orders/", "/accounts/", "/transfers/", "/categories/"]
+    before = [client.get(path).json() for path in paths]
+    sent = {{"from": "from_account_id", "to": "to_account_id"}.get(k, k): fields[k] for k in fields}
+    alert = refused(form(shop, f"/admin/{path}", **sent)).alert
+    assert message in alert
+    assert not re.search("(?i)select|insert|update |constraint|sqlalchemy|integrity", alert)
+    assert [client.get(path).json() for path in paths] == before
+
+
+def test_an_order_takes_from_the_stock_and_gives_it_back_when_it_is_cancelled(
+    shop: httpx2.Client, client: httpx2.Client
+) -> None:
+    saved(form(shop, "/admin/order/create", user_id="2", lines="t-1 2\n\n L-1 1\nT-1 1"))
+    order = client.get("/orders/3").json()
+    assert [(i["product_id"], i["quantity"]) for i in order["items"]] == [(2, 3), (1, 1)]
+    assert client.get("/products/2").json()["stock_quantity"] == 0
+    assert remove(shop, "order", "3") == "Only a cancelled order can be deleted"
+    saved(form(shop, "/admin/order/edit/3", status="cancelled"))
+    assert client.get("/products/2").json()["stock_quantity"] == 3
+    assert remove(shop, "order", "3") == ""
+    assert client.get("/orders/3").status_code == 404
+
+
+def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
+    shop: httpx2.Client, client: httpx2.Client
+) -> None:
+    saved(form(shop, "/admin/account/create", user_id="2", balance="7.25"))
+    transfer: Fields = {"from_account_id": "1", "to_account_id": "3", "amount": "0.75"}
+    saved(form(shop, "/admin/transfer/create", **transfer))
+    saved(form(shop, "/admin/payment/create", order_id="1", account_id="1"))
+    assert client.get("/orders/1").json()["status"] == "confirmed"
+    balances = [account["balance"] for account in client.get("/accounts/").json()]
+    assert balances == [500 - 1.5 - 30 - 0.75 - 20, 6.5, 8]
+    saved(form(shop, "/admin/order/edit/1", status="cancelled"))
+    assert client.get("/accounts/1").json()["balance"] == balances[0] + 20
+
+
+@pytest.mark.parametrize("entity", NO_EDIT)
+def test_money_that_moved_and_notifications_cannot_be_changed(
+    shop: httpx2.Client, entity: str
+) -> None:
+    token = found(r'"X-CSRF-Token": "([^"]+)"', shop.get("/admin/").text)
+    before = rows_of(shop, f"/admin/{entity}/list", 0)
+    assert shop.get(f"/admin/{entity}/edit/1").status_code == 403
+    fields: Fields = {"csrf_token": token, "amount": "1", "balance": "1"}
+    assert send(shop, f"/admin/{entity}/edit/1", fields).status_code == 403
+    headers = {"X-CSRF-Token": token}
+    assert shop.delete(f"/admin/{entity}/delete?pks=1", headers=headers).status_code == 403
+    assert rows_of(shop, f"/admin/{entity}/list", 0) == before
+    assert shop.get("/admin/notification/create").status_code == 403
+    links = Page(shop.get(f"/admin/{entity}/details/1").text).links
+    assert not [link for link in links if "/edit/" in link or "/delete" in link]
+
+
+def test_a_deletion_that_is_refused_says_why(shop: httpx2.Client, client: httpx2.Client) -> None:
+    assert remove(shop, "user", "1") == "User is still referred to by account.user_id"
+    assert "still referred to by" in remove(shop, "product", "1")
+    assert remove(shop, "item", "9") != ""
+    assert client.get("/users/1").status_code == client.get("/products/1").status_code == 200
+
+
+def test_a_password_is_hashed_and_an_empty_field_keeps_it(
+    shop: httpx2.Client, client: httpx2.Client, close: Close
+) -> None:
+    assert 'type="password"' in shop.get("/admin/user/edit/1").text
+    saved(form(shop, "/admin/user/edit/1", password="Changed-1"))
+    saved(form(shop, "/admin/user/edit/1", password="", bio="Hello."))
+    saved(form(shop, "/admin/user/edit/2", is_active=None))
+    assert client.get("/users/1").json()["bio"] == "Hello."
+    assert client.get("/users/2").json()["is_active"] is False
+    close()
+    log_in(client, "ann", "Changed-1")
+    answer = client.post("/token", data={"username": "ann", "password": "Password1"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("entity", ["item", "user", "category", "product", "order", "post", "tag"])
+def test_a_stale_edit_is_refused(
+    shop: httpx2.Client, client: httpx2.Client, make: Make, entity: str
+) -> None:
+    path = f"/admin/{entity}/edit/1"
+    stale = Page(shop.get(path).text).fields
+    assert str(stale["version"]).isdigit()
+    first = {"status": "cancelled"} if entity == "order" else {}
+    name = {"item": "title", "user": "username", "post": "title"}.get(entity, "name")
+    saved(form(shop, path, **(first or {name: "Changed"})))
+    for version in (stale["version"], "", "x", "\u00e9\u20ac", "1\r\nx: y", '"*"', "*", None):
+        page = refused(send(shop, path, stale | {"version": version}))
+        assert "has changed since; read it again" in page.alert, version
+
+
+# Requests of others
+
+
+@pytest.mark.parametrize("token", ["", "x", "\u00e9", "A" * 43, None])
+def test_no_form_is_taken_without_its_token(
+    shop: httpx2.Client, client: httpx2.Client, token: str | None
+) -> None:
+    for entity in LISTS:
+        for path in ("create", "edit/1"):
+            page = shop.get(f"/admin/{entity}/{path}")
+            if page.status_code == 200:
+                fields = Page(page.text).fields
+                assert "csrf_token" in fields
+                response = send(shop, f"/admin/{entity}/{path}", fields | {"csrf_token": token})
+                assert (response.status_code, EXPIRED in response.text) == (403, True)
+    headers = {} if token is None else {"X-CSRF-Token": token.encode()}
+    response = shop.delete("/admin/item/delete?pks=1", headers=headers)  # type: ignore[arg-type]
+    assert response.status_code == 403
+    assert client.get("/items/1").json()["title"] == "Chair"
+    data = {"username": "ann", "password": "Password1"} | ({"csrf_token": token} if token else {})
+    assert shop.post("/admin/login", data=data).status_code == 403
+
+
+def test_a_token_is_nothing_without_its_cookie(shop: httpx2.Client, client_at: At) -> None:
+    fields = Page(shop.get("/admin/item/edit/1").text).fields | {"price": "2"}
+    with client_at("127.0.0.1") as other:
+        assert send(other, "/admin/item/edit/1", fields).status_code == 403
+        other.cookies.set("csrf", str(fields["csrf_token"])[:42])
+        assert send(other, "/admin/item/edit/1", fields).status_code == 403
+    cookie = shop.cookies.jar
+    assert [(c.name, c.has_nonstandard_attr("HttpOnly")) for c in cookie] == [("csrf", True)]
+
+
+PAGES = [
+    "/admin/",
+    "/admin/login",
+    "/admin/product/list",
+    "/admin/order/details/1",
+    "/admin/post/create",
+    "/admin/user/edit/1",
+    "/admin/item/details/99",
+]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_not_kept_and_load_nothing_from_elsewhere(shop: httpx2.Client, path: str) -> None:
+    response = shop.get(path)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "same-origin"
+    links = Page(response.text).links
+    assert links
+    assert {urlsplit(link).netloc for link in links} <= {"", "testserver"}
+    for link in links:
+        if "/statics/" in link or "/static-" in link:
+            assert shop.get(link).status_code == 200, link
+            assert "no-store" not in shop.get(link).headers.get("Cache-Control", "")
+
+
+BAD = ["\0", "\ud800", "9" * 5000, "-1", "1.5", "' OR 1=1 --", "<script>x</script>", "%", "\u00b2"]
+
+
+def escaped(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda text: ascii(text)[:12])
+def test_no_parameter_is_a_fault(shop: httpx2.Client, bad: str) -> None:
+    text = escaped(bad)
+    names = ("page", "pageSize", "sortBy", "sort", "search", "category_id", "is_active", "status")
+    paths = [f"{entity}/list?{n}={text}" for entity in ("product", "order") for n in names]
+    paths += [f"item/{page}/{text}" for page in ("details", "edit", "export")]
+    paths += [f"{text}/list", f"item/{text}", f"{text}/create", f"item/list?error={text}"]
+    paths += [f"item/{text}/title/download/", f"item/7/title/{text}/", f"item/1/{text}/preview/"]
+    paths += ["item/7/title/download/", "user/1/password_hash/download/", "item/1/title/preview/"]
+    paths += [f"post/ajax/lookup?name={text}&term=a", f"post/ajax/lookup?name=tag_ids&term={text}"]
+    for path in paths:
+        response = shop.get(f"/admin/{path}")
+        assert response.status_code in (200, 302, 400, 403, 404, 422), path
+        assert "Traceback" not in response.text
+        assert "<script>x" not in response.text
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda text: ascii(text)[:12])
+@pytest.mark.parametrize("entity", [entity for entity in LISTS if entity != "notification"])
+def test_no_field_is_a_fault(shop: httpx2.Client, entity: str, bad: str) -> None:
+    value: Any = bad.encode("utf-8", "surrogatepass")
+    for path in (f"/admin/{entity}/create", f"/admin/{entity}/edit/1"):
+        page = shop.get(path)
+        if page.status_code == 200:
+            fields = Page(page.text).fields
+            for name in set(fields) - {"csrf_token"}:
+                response = send(shop, path, fields | {name: value})
+                assert response.status_code in (302, 400), (path, name, response.text)
+                assert "<script>x" not in response.text
+                assert "Traceback" not in response.text
+    assert shop.get(f"/admin/{entity}/list").status_code == 200
+
+
+@pytest.mark.parametrize("bad", [*BAD, "1,x", ",", ""], ids=lambda text: ascii(text)[:12])
+def test_no_deletion_is_a_fault(shop: httpx2.Client, client: httpx2.Client, bad: str) -> None:
+    token = found(r'"X-CSRF-Token": "([^"]+)"', shop.get("/admin/").text)
+    for referer in ("", "http://testserver/admin/item/list?page=1", "http://[", "x?a=%00&a=%ff"):
+        headers = {"X-CSRF-Token": token, "Referer": referer}
+        response = shop.delete(f"/admin/order/delete?pks={escaped(bad)}", headers=headers)
+        assert response.status_code in (200, 404, 422), referer
+        if response.status_code == 200:
+            assert shop.get(response.text).status_code in (200, 422)
+    assert shop.delete("/admin/order/delete", headers={"X-CSRF-Token": token}).status_code == 400
+    assert len(client.get("/orders/").json()) == 2
+
+
+def test_what_is_stored_is_escaped_where_it_is_shown(
+    browser: httpx2.Client, client: httpx2.Client, make: Make
+) -> None:
+    bad = "\"'><script>alert(1)</script>{{ 7*7 }}"
+    make("users", full_name=bad, bio=bad)
+    make("categories", name=bad)
+    make("products", name=bad, category_id=1, stock_quantity=2, description=bad)
+    make("tags", name=bad)
+    make("posts", title=bad, content=f"</textarea>{bad}", author_id=1, tag_ids=[1])
+    order = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}], "shipping_address": bad}
+    make("orders", **order)
+    paths = [f"{e}/{p}" for e in ("user", "category", "product", "tag", "post", "order") for p in
+             ("list", "details/1", "edit/1")]  # fmt: skip
+    for path in ["", "user/list?search=%22%3E%3Cscript%3Ealert", *paths]:
+        response = browser.get(f"/admin/{path}")
+        assert response.status_code == 200
+        assert "<script>alert" not in response.text, path
+    assert "{{ 7*7 }}" in browser.get("/admin/tag/list").text
+    assert rows_of(browser, "/admin/product/list", 5) == [bad]
+    saved(form(browser, "/admin/post/edit/1", status="archived", tag_ids=None))
+    post = client.get("/posts/1").json()
+    assert (post["content"], post["tags"]) == (f"</textarea>{bad}", [])
+
+
+# Who is let in
+
+
+def test_in_open_mode_the_pages_are_for_clients_on_this_machine(
+    shop: httpx2.Client, client_at: At
+) -> None:
+    assert is_let_in(shop)
+    assert "/admin/logout" not in shop.get("/admin/").text
+    with client_at("203.0.113.5") as other:
+        for path in (*PAGES, "/admin/statics/css/main.css"):
+            assert other.get(path).status_code == 403
+    assert shop.get("/admin/", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 403
+
+
+def test_in_closed_mode_everything_leads_to_the_log_in(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    paths = ["/admin/", "/admin/nothing/list", "/admin/post/ajax/lookup?name=author_id&term=a"]
+    for entity in LISTS:
+        pages = "list", "details/1", "create", "edit/1", "export/csv", "1/id/download/"
+        paths += [f"/admin/{entity}/{page}" for page in (*pages, "1/id/preview/")]
+    for path in paths:
+        response = closed.get(path)
+        assert (response.status_code, path_of(response)) == (302, "/admin/login"), path
+    token = closed.cookies["csrf"]
+    for path in ("item/create", "item/edit/1", "item/import"):
+        response = send(closed, f"/admin/{path}", {"csrf_token": token, "price": "7", "title": "x"})
+        assert (response.status_code, path_of(response)) == (302, "/admin/login"), path
+    response = closed.delete("/admin/item/delete?pks=1", headers={"X-CSRF-Token": token})
+    assert (response.status_code, path_of(response)) == (302, "/admin/login")
+    assert [item["title"] for item in client.get("/items/").json()] == ["Chair"]
+    assert closed.get("/admin/login").status_code == 200
+    assert closed.get("/admin/statics/css/main.css").status_code == 200
+
+
+def test_only_superusers_log_in_and_all_others_are_refused_alike(
+    closed: httpx2.Client, client: httpx2.Client, make: Make
+) -> None:
+    make("users", username="old")
+    root = log_in(client, "ann")
+    old = {"is_superuser": True, "is_active": False}
+    assert client.patch("/users/3", json=old, headers=root).status_code == 200
+    tries = [("bob", "Password1"), ("ann", "Wrong-1"), ("old", "Password1"), ("no", "Password1")]
+    tries += [("", ""), ("a\0b", "x"), ("x" * 300, "x"), ("ann", "\0")]
+    answers = [enter(closed, *names) for names in tries]
+    assert {answer.status_code for answer in answers} == {400}
+    assert len({answer.text for answer in answers}) == 1
+    assert "Invalid credentials." in answers[0].text
+    assert "token" not in closed.cookies
+    assert not is_let_in(closed)
+
+
+def test_the_cookie_of_a_log_in_is_for_this_site_alone(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    response = enter(closed, "Ann")
+    assert (response.status_code, path_of(response)) == (302, "/admin/")
+    cookie = response.headers["Set-Cookie"].lower()
+    assert cookie.startswith("token=")
+    for rule in ("httponly", "samesite=strict", "path=/", "max-age="):
+        assert rule in cookie
+    assert is_let_in(closed)
+    assert "/admin/logout" in closed.get("/admin/").text
+    saved(form(closed, "/admin/item/edit/1", price="3"))
+    assert client.get("/items/1").json()["price"] == 3
+    assert client.get("/users/", headers={"Cookie": f"token={closed.cookies['token']}"}).is_error
+    token = closed.cookies["token"]
+    head, claims, signature = token.split(".")
+    for other in (f"{head}.{claims}.", f"{head}.{claims}.{signature[::-1]}", "x", "."):
+        closed.cookies.set("token", other, domain="testserver.local", path="/")
+        assert not is_let_in(closed)
+
+
+def test_over_https_the_cookies_are_sent_over_https_alone(closed: httpx2.Client) -> None:
+    closed.base_url = httpx2.URL("https://testserver")
+    page = closed.get("/admin/login")
+    assert "; Secure" in page.headers["Set-Cookie"]
+    assert "; Secure" in enter(closed, "Ann").headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"is_active": False}, {"is_superuser": False}, {"password": "Changed-1"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_log_in_ends_at_once_when_the_user_changes(
+    closed: httpx2.Client, client: httpx2.Client, change: Json
+) -> None:
+    enter(closed, "Ann")
+    assert is_let_in(closed)
+    response = client.patch("/users/1", json=change, headers=log_in(client, "ann"))
+    assert response.status_code == 200, response.text
+    assert not is_let_in(closed)
+    token = closed.cookies["csrf"]
+    response = send(closed, "/admin/item/create", {"csrf_token": token, "title": "x", "price": "1"})
+    assert (response.status_code, path_of(response)) == (302, "/admin/login")
+
+
+def test_logging_out_ends_it_in_the_browser(closed: httpx2.Client) -> None:
+    enter(closed, "Ann")
+    response = closed.get("/admin/logout")
+    assert (response.status_code, path_of(response)) == (302, "/admin/login")
+    assert "token" not in closed.cookies
+    assert not is_let_in(closed)
+
+
+def test_ten_failures_lock_out_here_and_at_the_token_route_alike(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    for _ in range(10):
+        assert enter(closed, "ann", "Wrong-1").status_code == 400
+    assert enter(closed, "ann").status_code == 400
+    assert not is_let_in(closed)
+    data = {"username": "ann", "password": "Password1"}
+    assert client.post("/token", data=data).status_code == 429
+
+
+# The dashboard
+
+
+def figures(text: str) -> dict[str, str]:
+    pattern = r'text-secondary">([^<]+)</div><div class="h1 mb-0">([^<]+)</div>'
+    return dict(re.findall(pattern, text))
+
+
+def test_the_dashboard_of_an_empty_shop_has_zeros(browser: httpx2.Client) -> None:
+    response = browser.get("/admin/")
+    assert response.status_code == 200
+    assert set(figures(response.text).values()) == {"0.00", "0"}
+    assert response.text.count("<svg") == 3
+    assert response.text.count("Nothing yet") == 3
+
+
+def test_the_dashboard_tells_the_numbers_of_the_api(
+    shop: httpx2.Client, client: httpx2.Client, make: Make
+) -> None:
+    for _ in range(9):
+        make("orders", user_id=2, items=[{"product_id": 1, "quantity": 10}])
+    assert client.patch("/orders/3/status?new_status=cancelled").status_code == 200
+    stats = client.get("/orders/stats/summary").json()
+    days = client.get("/orders/stats/daily").json()
+    text = shop.get("/admin/").text
+    assert figures(text) == {
+        "Revenue, 30 days": f"{sum(day['revenue'] for day in days):,.2f}",
+        "Orders, 30 days": str(sum(day["orders"] for day in days)),
+        "Revenue in all": f"{stats['total_revenue']:,.2f}",
+        "Pending orders": str(stats["orders_by_status"]["pending"]),
+    }
+    assert figures(text)["Orders, 30 days"] == "10"
+    charts = [re.findall(r'<desc class="value">([^<]*)</desc>', svg) for svg in text.split("<svg")]
+    drawn = [[float(value) for value in values] for values in charts[1:]]
+    revenue = [day["revenue"] for day in days if day["revenue"]]
+    assert [value for value in drawn[0] if value] == revenue
+    assert [value for value in drawn[1] if value] == [
+        day["orders"] for day in days if day["orders"]
+    ]
+    assert drawn[2] == list(stats["orders_by_status"].values())
+    orders = client.get("/orders/?sort=-id&limit=8").json()
+    low = client.get("/products/low-stock?limit=8").json()
+    spenders = client.get("/users/top-spenders?limit=8").json()
+    names = {order["id"]: "Ann" if order["id"] == 1 else "bob" for order in orders}
+    assert [row for row in Page(text).rows if row] == [
+        *([o["order_number"], names[o["id"]], o["status"], f"{o['total_amount']:,.2f}"]
+          for o in orders),
+        *([p["name"], p["sku"], str(p["stock_quantity"])] for p in low),
+        *([s["username"], str(s["order_count"]), f"{s['total_spent']:,.2f}"] for s in spenders),
+    ]  # fmt: skip
