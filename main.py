@@ -75,6 +75,7 @@ from typing import (
     get_args,
     get_type_hints,
 )
+from urllib.parse import urlsplit
 
 import jwt
 import pygal
@@ -3251,6 +3252,10 @@ class ShopAdmin(Admin):
             raise HTTPException(403, "The page has expired. Please load it again")
         if "pks" not in request.query_params:
             raise HTTPException(400, "There is nothing to delete")
+        try:
+            urlsplit(request.headers.get("Referer", ""))  # which sqladmin goes back to
+        except ValueError:
+            raise HTTPException(400, "The Referer is no address") from None
         answer: Response = await super().delete(request)
         return answer
 
