@@ -115,6 +115,7 @@ from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.authentication import AuthenticationBackend, login_required
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
 from sqladmin.filters import BooleanFilter, ForeignKeyFilter, StaticValuesFilter
+from sqladmin.formatters import BASE_FORMATTERS
 from sqlalchemy import (
     ColumnElement,
     bindparam,
@@ -2971,7 +2972,10 @@ def form_field(view: "AdminView", name: str, info: FieldInfo) -> Any:
 
 
 def label_of(name: str) -> str:
-    return name.removesuffix("_id").removesuffix("_ids").replace("_", " ").capitalize()
+    if name in ("id", "sku"):
+        return name.upper()
+    name = f"{name.removesuffix('_ids')}s" if name.endswith("_ids") else name.removesuffix("_id")
+    return name.replace("_", " ").capitalize()
 
 
 class RefusedError(Exception):
@@ -2987,6 +2991,7 @@ class AdminView(ModelView):
     page_size = 20
     page_size_options: ClassVar[list[int]] = [20, 50, 100]
     can_export = False
+    column_type_formatters = {**BASE_FORMATTERS, datetime: lambda time: f"{time:%Y-%m-%d %H:%M}"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -3278,9 +3283,9 @@ def dashboard(session: Session) -> dict[str, Any]:
         },
         "charts": {
             "Revenue by day": bars(dates, [float(day.revenue) for day in days]),
-            "Orders by day": bars(dates, [day.orders for day in days]),
+            "Orders by day": bars(dates, [day.orders for day in days], width=600),
             "Orders by status": bars(
-                list(OrderStatus), list(stats.orders_by_status.values()), width=440
+                list(OrderStatus), list(stats.orders_by_status.values()), width=420
             ),
         },
         "tables": {
@@ -3308,6 +3313,8 @@ def bars(labels: Sequence[str], values: Sequence[float], width: int = 900) -> st
         guide_stroke_color="#8885",
         major_guide_stroke_color="#8885",
         font_family="inherit",
+        label_font_size=13,
+        major_label_font_size=13,
     )
     chart = pygal.Bar(
         style=style,
