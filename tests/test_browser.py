@@ -1,15 +1,20 @@
-"""The documentation in a real browser: what its pages load, and logging in with its button.
+"""The documentation and the admin in a real browser: what their pages load, and using them.
 
 Where there is no Chromium these tests are skipped, or fail if BROWSER_REQUIRED is set.
 """
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Literal
 
+import httpx2
 import pytest
-from conftest import KEY, Json, create_user, serving
+from conftest import HOME, KEY, SCRATCH, Json, create_user, log_in, serving
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -17,6 +22,7 @@ from playwright.sync_api import (
     Page,
     Request,
     Response,
+    StorageState,
     expect,
     sync_playwright,
 )
@@ -64,11 +70,16 @@ def page(browser: Browser, shop: tuple[str, Json]) -> Iterator[Page]:
 
 @pytest.fixture
 def troubles(page: Page, shop: tuple[str, Json]) -> list[str]:
+    return troubles_of(page, shop[0])
+
+
+def troubles_of(page: Page, address: str) -> list[str]:
     """What has gone wrong on the page so far, or has been asked of another machine.
 
-    ReDoc's logo is none of it as long as the Content-Security-Policy stops it.
+    ReDoc's logo is none of it as long as the Content-Security-Policy stops it, nor is what the
+    browser gives up when a page is left: a stream of events, an icon.
     """
-    address, heard = shop[0], list[str]()
+    heard = list[str]()
 
     def on_console(message: ConsoleMessage) -> None:
         stopped = LOGO in message.text and "violates" in message.text
@@ -85,11 +96,12 @@ def troubles(page: Page, shop: tuple[str, Json]) -> list[str]:
             heard.append(f"elsewhere: {request.url}")
 
     def on_failure(request: Request) -> None:
-        if (request.url, request.failure) != (LOGO, "csp"):
+        is_given_up = request.failure == "net::ERR_ABORTED"
+        if (request.url, request.failure) != (LOGO, "csp") and not is_given_up:
             heard.append(f"failed: {request.url}: {request.failure}")
 
     def on_response(response: Response) -> None:
-        if not response.ok or response.url == LOGO:
+        if response.status >= 400 or response.url == LOGO:
             heard.append(f"{response.status} {response.url.removeprefix(address)}")
 
     page.on("console", on_console)
@@ -155,3 +167,264 @@ def test_the_authorize_button_logs_in_whichever_server_is_selected(
     assert json.loads(body[body.index("{") : body.rindex("}") + 1]) == shop[1]
     prefix = server.rstrip("/")
     assert troubles == [f"401 {prefix}/users/me", "401 /token"]
+
+
+# The admin, in a shop of demo.
+
+SUPERUSER, PASSWORD = "root", "Password1"
+EVENTS = "**/notifications/events"
+
+
+@pytest.fixture(scope="module")
+def demo_shop(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx2.Client]:
+    """A client of a server with a shop of demo, where one has to log in, and a superuser."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('admin')}/admin_test.db"
+    named = ["--username", SUPERUSER, "--email", "root@example.com", "--password", PASSWORD]
+    for command in (["demo"], ["createsuperuser", *named]):
+        subprocess.run(
+            [sys.executable, HOME / "main.py", *command],
+            env={**os.environ, "DATABASE_URL": url},
+            cwd=SCRATCH.name,
+            capture_output=True,
+            check=True,
+        )
+    with serving(url, SECRET_KEY=KEY) as server:
+        server.headers |= log_in(server, SUPERUSER, PASSWORD)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(demo_shop: httpx2.Client) -> str:
+    return str(demo_shop.base_url).rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def logged_in(browser: Browser, address: str) -> StorageState:
+    """The cookies of who has logged in."""
+    with browser.new_page(base_url=address) as page:
+        fill_log_in(page, PASSWORD)
+        expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+        return page.context.storage_state()
+
+
+@pytest.fixture
+def admin(browser: Browser, address: str, logged_in: StorageState) -> Iterator[Page]:
+    with browser.new_page(base_url=address, storage_state=logged_in) as page:
+        yield page
+
+
+@pytest.fixture
+def admin_troubles(admin: Page, address: str) -> list[str]:
+    return troubles_of(admin, address)
+
+
+@pytest.fixture
+def order(demo_shop: httpx2.Client) -> Json:
+    return place_order(demo_shop)
+
+
+def place_order(shop: httpx2.Client) -> Json:
+    products = shop.get("/products/", params={"is_active": True, "limit": 50}).json()
+    plenty = max(products, key=lambda product: product["stock_quantity"])
+    body = {"user_id": 1, "items": [{"product_id": plenty["id"], "quantity": 1}]}
+    response = shop.post("/orders/", json=body)
+    assert response.status_code == 201, response.text
+    return response.json()
+
+
+def fill_log_in(page: Page, password: str) -> None:
+    page.goto("/admin/")
+    page.get_by_placeholder("Enter username").fill(SUPERUSER)
+    page.get_by_placeholder("Password").fill(password)
+    page.get_by_role("button", name="Login").click()
+
+
+def fill_product(page: Page, sku: str, price: str) -> None:
+    page.goto("/admin/product/create")
+    page.get_by_label("Name", exact=True).fill(f"Lamp {sku}")
+    page.get_by_label("SKU").fill(sku)
+    page.get_by_label("Price").fill(price)
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save", exact=True).click()
+
+
+def test_a_superuser_logs_in_through_the_form_and_out_again(browser: Browser, address: str) -> None:
+    with browser.new_page(base_url=address) as page:
+        troubles = troubles_of(page, address)
+        fill_log_in(page, "Password2")
+        expect(page.get_by_text("Invalid credentials.").first).to_be_visible()
+        fill_log_in(page, PASSWORD)
+        expect(page).to_have_url(f"{address}/admin/")
+        expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+        page.get_by_role("link", name="Logout").click()
+        expect(page).to_have_url(f"{address}/admin/login")
+        page.goto("/admin/product/list")
+        expect(page).to_have_url(f"{address}/admin/login")
+        assert troubles == ["400 /admin/login"]
+
+
+def test_a_product_is_created_edited_and_deleted_in_the_admin(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
+) -> None:
+    fill_product(admin, "LAMP-1", "12.50")
+    save(admin)
+    row = admin.locator("tbody tr", has_text="LAMP-1")
+    expect(row).to_contain_text("12.50")
+
+    row.locator("[href*='/edit/']").click()
+    expect(admin.get_by_label("Name", exact=True)).to_have_value("Lamp LAMP-1")
+    admin.get_by_label("Price").fill("13.75")
+    save(admin)
+    expect(row).to_contain_text("13.75")
+
+    row.locator("[data-bs-target='#modal-delete']").click()
+    dialog = admin.locator("#modal-delete")
+    expect(dialog.locator("#modal-delete-text")).to_contain_text("delete Product")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(dialog).to_be_hidden()
+    expect(admin.locator("tbody tr").first).to_be_visible()
+    expect(row).to_have_count(0)
+    assert demo_shop.get("/products/", params={"q": "LAMP-1"}).json() == []
+    assert admin_troubles == []
+
+
+def test_what_is_wrong_with_a_product_is_told_at_its_field(
+    admin: Page, admin_troubles: list[str]
+) -> None:
+    fill_product(admin, "LAMP-2", "-2")
+    save(admin)
+    told = admin.locator(".form-group", has=admin.get_by_label("Price"))
+    expect(told.locator(".invalid-feedback")).to_have_text("Input should be greater than 0")
+    expect(told.locator(".invalid-feedback")).to_be_visible()
+    expect(admin.locator(".invalid-feedback")).to_have_count(1)
+    expect(admin.get_by_label("Price")).to_have_value("-2")
+    assert admin_troubles == ["400 /admin/product/create"]
+
+
+def test_a_category_is_chosen_by_typing_some_of_its_name(
+    admin: Page, admin_troubles: list[str]
+) -> None:
+    fill_product(admin, "LAMP-3", "3")
+    admin.locator(".select2-selection").click()
+    admin.locator(".select2-search__field").fill("gard")
+    admin.get_by_role("option", name="Garden").click()
+    expect(admin.locator(".select2-selection")).to_contain_text("Garden")
+    save(admin)
+    expect(admin.locator("tbody tr", has_text="LAMP-3")).to_contain_text("Garden")
+    assert admin_troubles == []
+
+
+def test_the_dashboard_draws_its_charts(admin: Page, admin_troubles: list[str]) -> None:
+    admin.goto("/admin/")
+    charts = admin.locator(".chart svg")
+    expect(charts).to_have_count(3)
+    for chart in charts.all():
+        expect(chart).to_be_visible()
+        boxes = [bar.bounding_box() for bar in chart.locator("rect.rect.reactive").all()]
+        assert any(box and box["height"] > 0 and box["width"] > 0 for box in boxes)
+    assert admin_troubles == []
+
+
+def test_an_order_shows_on_the_dashboard_by_itself(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
+) -> None:
+    with admin.expect_response(EVENTS):
+        admin.goto("/admin/")
+    newest = admin.locator(".card", has_text="Newest orders")
+    expect(newest).to_be_visible()
+    admin.evaluate("() => { window.isTheSame = true }")
+    number = place_order(demo_shop)["order_number"]
+    expect(newest.locator("tr").first).to_contain_text(number)
+    assert admin.evaluate("() => window.isTheSame") is True
+    assert admin_troubles == []
+
+
+def test_the_status_of_an_order_is_changed_in_its_form(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client, order: Json
+) -> None:
+    admin.goto(f"/admin/order/edit/{order['id']}")
+    admin.get_by_label("Status").select_option("confirmed")
+    save(admin)
+    row = admin.locator("tbody tr", has_text=order["order_number"])
+    expect(row).to_contain_text("confirmed")
+    assert demo_shop.get(f"/orders/{order['id']}").json()["status"] == "confirmed"
+    assert admin_troubles == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pages_of_the_admin_fit_the_screen(
+    admin: Page,
+    admin_troubles: list[str],
+    order: Json,
+    width: int,
+    scheme: Literal["light", "dark"],
+) -> None:
+    admin.set_viewport_size({"width": width, "height": 900})
+    admin.emulate_media(color_scheme=scheme)
+    admin.goto("/admin/")
+    menu = admin.locator(".navbar-nav .nav-link")
+    lists = [str(link.get_attribute("href")) for link in menu.all()]
+    assert len(lists) == 11
+    more = [
+        f"/admin/order/details/{order['id']}",
+        f"/admin/order/edit/{order['id']}",
+        "/admin/order/create",
+        "/admin/post/details/1",
+        "/admin/post/edit/1",
+        "/admin/product/create",
+        "/admin/product/details/1",
+        "/admin/product/edit/1",
+        "/admin/product/list?search=plain&sortBy=price&sort=asc&page=2",
+        "/admin/product/list?search=nothing-like-it",
+        "/admin/user/details/1",
+        "/admin/",
+    ]
+    for path in lists + more:
+        admin.goto(path)
+        expect(admin.locator(".card").first).to_be_visible()
+        assert admin.locator("html").get_attribute("data-bs-theme") == scheme
+        assert is_within_the_screen(admin), path
+    assert admin_troubles == []
+
+
+def is_within_the_screen(page: Page) -> bool:
+    return bool(page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"))
+
+
+def test_the_menu_opens_on_a_phone(admin: Page, admin_troubles: list[str]) -> None:
+    admin.set_viewport_size({"width": 390, "height": 900})
+    admin.goto("/admin/")
+    link = admin.get_by_role("link", name="Products")
+    expect(link).to_be_hidden()
+    admin.get_by_role("button", name="Toggle navigation").click()
+    expect(link).to_be_visible()
+    assert is_within_the_screen(admin)
+    link.click()
+    expect(admin).to_have_url(re.compile("/admin/product/list$"))
+    assert admin_troubles == []
+
+
+def test_the_example_of_an_order_can_be_sent_as_it_is(browser: Browser, address: str) -> None:
+    with browser.new_page(base_url=address) as page:
+        troubles = troubles_of(page, address)
+        page.goto("/docs")
+        page.get_by_role("button", name="Authorize", exact=True).click()
+        dialog = page.locator(".dialog-ux")
+        dialog.get_by_label("username:").fill(SUPERUSER)
+        dialog.get_by_label("password:").fill(PASSWORD)
+        dialog.get_by_text("Authorize", exact=True).click()
+        expect(dialog.get_by_text("Logout")).to_be_visible()
+        dialog.get_by_text("Close", exact=True).click()
+
+        route = page.locator("#operations-orders-create_order")
+        route.locator(".opblock-summary-control").click()
+        route.get_by_role("button", name="Try it out").click()
+        route.get_by_role("button", name="Execute").click()
+        status = route.locator(".live-responses-table tbody .response-col_status")
+        expect(status).to_have_text("201")
+        assert troubles == []
