@@ -113,19 +113,24 @@ def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> No
     models, routes, test = blocks(text, "python")
     (commands,) = blocks(text, "sh")
     (async_route,) = blocks(section("How it works"), "python")
-    count = "assert client.get('/items/count').json() == 0"
-    async_test = f"\n\ndef test_count(client: httpx2.Client) -> None:\n    {count}\n"
+    (admin_view,) = blocks(section("Admin"), "python")
+    more_tests = """
+
+def test_more(client: httpx2.Client) -> None:
+    assert client.get('/items/count').json() == 0
+    assert client.get('/admin/book/list').status_code == 200
+    assert client.get('/admin/book/create').status_code == 200
+"""
 
     with (copy / "models.py").open("a") as file:
         file.write(f"\n\n{models}\n")
     code = (copy / "main.py").read_text()
     code = code.replace("from models import (", "from models import (Book, BookCreate, BookUpdate,")
     code = code.replace("from db import Read,", "from db import AsyncRead, Read,")
-    code = code.replace(
-        "\n# Command line ---", f"\n{routes}\n\n\n{async_route}\n\n\n# Command line ---"
-    )
+    code = code.replace("\n# Admin ---", f"\n{routes}\n\n\n{async_route}\n\n\n# Admin ---")
+    code = code.replace("\nclass ItemAdmin(", f"\n{admin_view}\n\n\nclass ItemAdmin(")
     (copy / "main.py").write_text(code)
-    (copy / "tests" / "test_books.py").write_text(f"{test}\n{async_test}")
+    (copy / "tests" / "test_books.py").write_text(f"{test}\n{more_tests}")
 
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(tmp_path), "DATABASE_URL": "sqlite:///./books_test.db"}
