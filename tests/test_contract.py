@@ -339,6 +339,10 @@ def example_of(media: Json) -> Json:
     return schema["examples"][0]
 
 
+def body_of(collection: str) -> Json:
+    return PATHS[collection]["post"]["requestBody"]["content"]["application/json"]
+
+
 @pytest.mark.parametrize(("method", "path", "content_type", "media"), EXAMPLES)
 def test_the_example_of_every_body_works_as_it_is(
     client: httpx2.Client,
@@ -350,7 +354,9 @@ def test_the_example_of_every_body_works_as_it_is(
 ) -> None:
     main.demo(products=20, users=5, orders=20)
     order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
-    client.post("/items/", json=SCHEMAS["ItemCreate"]["examples"][0]).raise_for_status()
+    collection = path.partition("{")[0]
+    if "{" in path and client.get(f"{collection}1").status_code == 404:  # the demo has none
+        client.post(collection, json=example_of(body_of(collection))).raise_for_status()
     if path == "/token":
         client.post("/users/", json=SCHEMAS["UserCreate"]["examples"][0]).raise_for_status()
         close()
