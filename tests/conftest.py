@@ -398,7 +398,10 @@ class Process:
             time.sleep(0.1)
         self.process.kill()
         self.process.wait()
-        raise AssertionError(f"the server does not start: {self.logged()}")
+        logged = self.logged()
+        self.client.close()
+        self.log.close()
+        raise AssertionError(f"the server does not start: {logged}")
 
     def stop(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
