@@ -38,6 +38,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc wants it, and cannot be told not to
+expect.set_options(timeout=30_000)  # milliseconds: the machine may be busy
 WHEN_IDLE = "() => new Promise(done => requestIdleCallback(() => done()))"
 
 
