@@ -2849,7 +2849,9 @@ class AdminLogIn(AuthenticationBackend):
             header = (b"authorization", f"Bearer {token.access_token}".encode())
             as_user = Request({**request.scope, "headers": [header]})
             await admin_access.check(as_user, now=True)  # superusers alone
-        except (ValidationError, HTTPException):
+        except (ValidationError, HTTPException) as error:
+            if isinstance(error, HTTPException) and error.status_code == 429:
+                raise
             return False
         answer = RedirectResponse(request.url_for("admin:index"), 302)
         is_https = request.url.scheme == "https"
