@@ -2880,7 +2880,8 @@ class FormTokens:
             await problem(422, "A parameter has U+0000 in it", [])(scope, receive, send)
             return
         known = request.cookies.get("csrf", "")
-        request.state.csrf = token = known if len(known) == 43 else secrets.token_urlsafe(32)
+        is_ours = re.fullmatch("[A-Za-z0-9_-]{43}", known)
+        request.state.csrf = token = known if is_ours else secrets.token_urlsafe(32)
 
         async def send_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
