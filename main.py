@@ -215,6 +215,7 @@ from models import (
     TopSpender,
     Transfer,
     TransferCreate,
+    TransferStatus,
     User,
     UserCreate,
     UserCreates,
@@ -3007,6 +3008,8 @@ class AdminView(ModelView):
             fields = [getattr(model, n) for n in names or {"id"}]
             self._form_ajax_refs[name] = QueryAjaxModelLoader(name, model, self, fields=fields)
         self._column_labels = {name: label_of(name) for name in self._prop_names}
+        for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
+            self._column_labels[path] = label_of(path.split(".")[-2])
 
     def get_details_columns(self) -> list[str]:
         fields = cast(type[Entity], self.model).model_fields
@@ -3096,8 +3099,11 @@ class AdminView(ModelView):
         raise HTTPException(404)  # no column is a file
 
     def search_query(self, stmt: Any, term: str) -> Any:
-        fields = [getattr(self.model, name) for name in self._search_fields]
-        return stmt.where(or_(*(contains(field, term) for field in fields)))
+        found, joined = [], set[str]()
+        for path in self._search_fields:  # such as "user.username"
+            stmt, model = self._join_relationship_paths(stmt, path, joined)
+            found.append(contains(getattr(model, path.rpartition(".")[2]), term))
+        return stmt.where(or_(*found))
 
 
 class NewOrder(Schema):
@@ -3177,6 +3183,7 @@ class CategoryAdmin(AdminView, model=Category):
     icon = "fa-solid fa-folder-tree"
     column_list = ["id", "name", "slug", "parent"]
     column_searchable_list = ["name"]
+    column_filters = [RelatedFilter("parent_id", "name", Category, "Parent")]
     routes = create_category, update_category, delete_category
     related = {"parent_id": Category}
 
@@ -3196,7 +3203,7 @@ class ProductAdmin(AdminView, model=Product):
 class OrderAdmin(AdminView, model=Order):
     icon = "fa-solid fa-cart-shopping"
     column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
-    column_searchable_list = ["order_number"]
+    column_searchable_list = ["order_number", "user.username"]
     column_filters = [values_filter("status", OrderStatus)]
     non_link_related_fields = ["lines"]
     routes = place_order, change_order, delete_order
@@ -3206,13 +3213,13 @@ class OrderAdmin(AdminView, model=Order):
 class NotificationAdmin(AdminView, model=Notification):
     icon = "fa-solid fa-bell"
     column_list = ["id", "user", "order", "message", "created_at"]
-    column_searchable_list = ["message"]
+    column_searchable_list = ["message", "user.username"]
 
 
 class PostAdmin(AdminView, model=Post):
     icon = "fa-solid fa-newspaper"
     column_list = ["id", "title", "author", "status", "view_count", "published_at"]
-    column_searchable_list = ["title"]
+    column_searchable_list = ["title", "author.username"]
     column_filters = [values_filter("status", PostStatus)]
     routes = create_post, update_post, delete_post
     related = {"author_id": User, "tag_ids": Tag}
@@ -3228,6 +3235,7 @@ class TagAdmin(AdminView, model=Tag):
 class AccountAdmin(AdminView, model=Account):
     icon = "fa-solid fa-wallet"
     column_list = ["id", "user", "balance", "created_at"]
+    column_searchable_list = ["user.username"]
     routes = create_account, None, None
     related = {"user_id": User}
 
@@ -3235,6 +3243,8 @@ class AccountAdmin(AdminView, model=Account):
 class TransferAdmin(AdminView, model=Transfer):
     icon = "fa-solid fa-right-left"
     column_list = ["id", "from_account", "to_account", "amount", "status", "created_at"]
+    column_searchable_list = ["from_account.user.username"]
+    column_filters = [values_filter("status", TransferStatus)]
     routes = create_transfer, None, None
     related = {"from_account_id": Account, "to_account_id": Account}
 
@@ -3242,6 +3252,7 @@ class TransferAdmin(AdminView, model=Transfer):
 class PaymentAdmin(AdminView, model=Payment):
     icon = "fa-solid fa-credit-card"
     column_list = ["id", "order", "account", "amount", "refunded_at", "created_at"]
+    column_searchable_list = ["order.order_number"]
     routes = pay_order, None, None
     related = {"order_id": Order, "account_id": Account}
 
