@@ -145,6 +145,7 @@ from db import Read, Write, logger, retry_on_conflict, settings
 from models import (
     MAX_INT,
     MAX_MONEY,
+    NAMED_BY,
     PLAIN,
     Account,
     AccountCreate,
@@ -1112,8 +1113,13 @@ class Access(OAuth2PasswordBearer):
         if token is not None:
             state.claims = claims_of(token)
             if now:
-                session = db.new_session(db.reader, cast(Request, request), Response())
-                await db.reader.run(functools.partial(admit, session), session)
+                await read_rows(cast(Request, request), admit)
+
+
+async def read_rows(request: Request, read: Callable[[Session], Any]) -> Any:
+    """What is read in a thread, before or without a route's own transaction."""
+    session = db.new_session(db.reader, request, Response())
+    return await db.reader.run(functools.partial(read, session), session)
 
 
 class PageAccess(Access):
@@ -3004,8 +3010,8 @@ class AdminView(ModelView):
         for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
             setattr(self, flag, route is not None)
         for name, model in self.related.items():
-            names = {"name", "title", "username", "order_number"} & model.model_fields.keys()
-            fields = [getattr(model, n) for n in names or {"id"}]
+            names = [name for name in NAMED_BY if name in model.model_fields]
+            fields = [getattr(model, name) for name in names or ["id"]]
             self._form_ajax_refs[name] = QueryAjaxModelLoader(name, model, self, fields=fields)
         self._column_labels = {name: label_of(name) for name in self._prop_names}
         for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
@@ -3155,11 +3161,6 @@ def is_id(text: Any) -> bool:
 
 def values_filter(column: str, values: type[StrEnum]) -> StaticValuesFilter:
     return StaticValuesFilter(column, [(value, value) for value in values])
-
-
-async def read_rows(request: Request, read: Callable[[Session], Any]) -> Any:
-    session = db.new_session(db.reader, request, Response())
-    return await db.reader.run(functools.partial(read, session), session)
 
 
 class ItemAdmin(AdminView, model=Item):

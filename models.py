@@ -288,6 +288,9 @@ class Partial(SQLModel):
         cls.model_rebuild(force=True)
 
 
+NAMED_BY = ("name", "title", "username", "order_number")  # what a row may be called by
+
+
 class Entity(SQLModel):
     """A row with an id, which the database gives; the admin pages call it by `str`."""
 
@@ -305,10 +308,7 @@ class Entity(SQLModel):
     )
 
     def __str__(self) -> str:
-        values = self.__dict__
-        named = (
-            values[name] for name in ("name", "title", "username", "order_number") if name in values
-        )
+        named = (self.__dict__[name] for name in NAMED_BY if name in self.__dict__)
         return str(next(named, f"{type(self).__name__} {self.id}"))
 
     @classmethod
@@ -521,8 +521,8 @@ class User(Timestamps, UserState, Versioned, table=True):
 @event.listens_for(User, "before_update")
 def end_tokens(_: Mapper[Any], __: Connection, user: User) -> None:
     """End a user's tokens with their password, and when they are deactivated."""
-    changed = {name for name in ("password_hash", "is_active") if has_changed(user, name)}
-    if "password_hash" in changed or ("is_active" in changed and not user.is_active):
+    is_deactivated = has_changed(user, "is_active") and not user.is_active
+    if is_deactivated or has_changed(user, "password_hash"):
         user.stamp = new_stamp()
 
 
