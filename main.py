@@ -75,7 +75,6 @@ from typing import (
     get_args,
     get_type_hints,
 )
-from urllib.parse import urlsplit
 
 import jwt
 import pygal
@@ -90,11 +89,12 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import RedirectResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from fastapi.security import OAuth2PasswordBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from markupsafe import Markup
 from pwdlib import PasswordHash
 from pwdlib.exceptions import PwdlibError
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -110,7 +110,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from slugify import slugify
-from sqladmin import Admin, ModelView
+from sqladmin import Admin, BaseView, ModelView, expose
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.authentication import AuthenticationBackend, login_required
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
@@ -118,6 +118,7 @@ from sqladmin.filters import BooleanFilter, ForeignKeyFilter, StaticValuesFilter
 from sqladmin.formatters import BASE_FORMATTERS
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     bindparam,
     delete,
     exists,
@@ -145,7 +146,6 @@ from db import Read, Write, logger, retry_on_conflict, settings
 from models import (
     MAX_INT,
     MAX_MONEY,
-    NAMED_BY,
     PLAIN,
     Account,
     AccountCreate,
@@ -172,6 +172,7 @@ from models import (
     LogIn,
     LogInFailures,
     Money,
+    MoneyType,
     Notice,
     Notification,
     OptionalNote,
@@ -1855,8 +1856,11 @@ def read_product_by_slug(session: Read, slug: Slug) -> Product:
     return first_or_404(session, select(Product).where(Product.slug == slug))
 
 
+LOW_STOCK = 10
+
+
 @app.get("/products/low-stock", dependencies=[Anyone])
-def list_low_stock(session: Read, paging: Skipped, threshold: Count = 10) -> list[Product]:
+def list_low_stock(session: Read, paging: Skipped, threshold: Count = LOW_STOCK) -> list[Product]:
     """List the active products of which so many or fewer are left, least first."""
     query = select(Product).where(Product.is_active, Product.stock_quantity <= threshold)
     return page(session, query, paging, "stock_quantity")
@@ -2988,6 +2992,9 @@ def label_of(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+NUMBER = Markup('<span class="number">{}</span>')
+
+
 class RefusedError(Exception):
     """What a form asked for and a rule of the shop refused, in a sentence."""
 
@@ -3010,10 +3017,12 @@ class AdminView(ModelView):
         for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
             setattr(self, flag, route is not None)
         for name, model in self.related.items():
-            names = [name for name in NAMED_BY if name in model.model_fields]
-            fields = [getattr(model, name) for name in names or ["id"]]
-            self._form_ajax_refs[name] = QueryAjaxModelLoader(name, model, self, fields=fields)
+            self._form_ajax_refs[name] = LookUp(name, model, self, fields=["id"])
+        amounts = {c.name for c in columns if isinstance(c.type, Integer | MoneyType)}
+        self.amounts = amounts - {c.name for c in columns if c.foreign_keys or c.primary_key}
         self._column_labels = {name: label_of(name) for name in self._prop_names}
+        for name in self.amounts & {*self._list_prop_names}:
+            self._column_labels[name] = NUMBER.format(label_of(name))
         for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
             self._column_labels[path] = label_of(path.split(".")[-2])
 
@@ -3044,9 +3053,17 @@ class AdminView(ModelView):
         found: type[BaseModel] = get_type_hints(self.routes[is_edit])["data"]
         return found
 
+    async def get_list_value(self, obj: Any, prop: str, request: Any = None) -> tuple[Any, Any]:
+        value, shown = await super().get_list_value(obj, prop, request)
+        return value, NUMBER.format(f"{value:,}") if prop in self.amounts else shown
+
+    async def get_detail_value(self, obj: Any, prop: str, request: Any = None) -> tuple[Any, Any]:
+        value, shown = await super().get_detail_value(obj, prop, request)
+        return value, f"{value:,}" if prop in self.amounts else shown
+
     async def get_form_data_for_edit(self, obj: Any) -> dict[str, Any]:
         more = {"tag_ids": obj.tags} if isinstance(obj, Post) else {}
-        return {**obj.model_dump(), "version": obj.version, **more}
+        return {**obj.model_dump(), "version": getattr(obj, "version", ""), **more}
 
     def form_edit_query(self, request: Request) -> Any:
         query = super().form_edit_query(request)
@@ -3056,26 +3073,35 @@ class AdminView(ModelView):
         return await self.run(request, self.routes[0], body_of(self.body(False), data))
 
     async def update_model(self, request: Request, pk: str, data: dict[str, Any]) -> Any:
-        match = (b"if-match", f'"{data.get("version")}"'.encode("latin-1", "replace"))
-        request = Request({**request.scope, "headers": [*request.scope["headers"], match]})
-        return await self.run(request, self.routes[1], body_of(self.body(True), data), pk)
+        if issubclass(cast(Any, self.model), Versioned):
+            match = (b"if-match", f'"{data.get("version")}"'.encode("latin-1", "replace"))
+            request = Request({**request.scope, "headers": [*request.scope["headers"], match]})
+        return await self.run(request, self.routes[1], body_of(self.body(True), data), int(pk))
 
-    async def delete_model(self, request: Request, pk: Any) -> None:
-        await self.run(request, self.routes[2], None, pk)
+    async def delete_all(self, request: Request, ids: list[int]) -> None:
+        """Delete these rows or, if one of them cannot be, none."""
+        await self.run(request, self.routes[2], None, *ids)
 
-    async def run(self, request: Request, route: Any, data: Any, pk: Any = None) -> Any:
-        """Call a route's function in a transaction, as a request for it would."""
+    async def run(self, request: Request, route: Any, data: Any, *ids: int) -> Any:
+        """Call a route's function, for each of the ids, in one transaction."""
         session = db.new_session(db.writer, request, Response())
+        names = inspect.signature(route).parameters
         values: dict[str, Any] = {"session": session}
-        for name in inspect.signature(route).parameters:
-            if name.endswith("_id"):
-                values[name] = int(pk)
-            elif name == "data":
-                values[name] = data
-            elif name == "hashed":
-                (values[name],) = await hash_passwords(request, [data])
+        id_names = [name for name in names if name.endswith("_id")]
+        if "data" in names:
+            values["data"] = data
+        if "hashed" in names:
+            (values["hashed"],) = await hash_passwords(request, [data])
+
+        def work() -> Any:
+            row = None
+            for id in ids or [0]:
+                row = route(**values, **dict.fromkeys(id_names, id))
+                session.flush()
+            return row
+
         try:
-            return await db.writer.run(functools.partial(route, **values), session)
+            return await db.writer.run(work, session)
         except HTTPException as error:
             raise RefusedError(error.detail) from None
         except (db.ConflictError, db.InvalidValueError, db.BusyError) as error:
@@ -3146,6 +3172,81 @@ def pay_order(session: Session, data: NewPayment) -> Payment:
     return create_payment(session, data.order_id, PaymentCreate(account_id=data.account_id))
 
 
+class NewNotification(Schema):
+    order_id: Id
+    message: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+def create_notification(session: Session, data: NewNotification) -> Notification:
+    row = Notification(user_id=0, **data.model_dump())
+    session.add(address(session, row))
+    session.flush()
+    return row
+
+
+def update_notification(
+    session: Session, notification_id: int, data: NewNotification
+) -> Notification:
+    row = get_or_404(session, Notification, notification_id)
+    return address(session, row.sqlmodel_update(data.model_dump()))
+
+
+def address(session: Session, notification: Notification) -> Notification:
+    """To the order's user."""
+    notification.user_id = get_or_404(session, Order, notification.order_id).user_id
+    return notification
+
+
+def delete_notification(session: Session, notification_id: int) -> None:
+    session.delete(get_or_404(session, Notification, notification_id))
+
+
+def update_account(session: Session, account_id: int, data: AccountCreate) -> Account:
+    """Correct an account that no money came from or went to."""
+    account = get_or_404(session, Account, account_id)
+    columns = Transfer.from_account_id, Transfer.to_account_id, Payment.account_id
+    is_used = or_(*(exists().where(col(column) == account_id) for column in columns))
+    if session.scalar(select(is_used)):
+        bad_request("Money has moved here: an account is corrected by a transfer")
+    return account.sqlmodel_update(data.model_dump())
+
+
+def delete_account(session: Session, account_id: int) -> None:
+    session.delete(get_or_404(session, Account, account_id))
+
+
+class LookUp(QueryAjaxModelLoader):
+    """Finds, for a form, the rows that the search in their list would find."""
+
+    async def get_list(self, request: Request, term: str) -> list[Any]:
+        views = (view for view in admin.views if isinstance(view, AdminView))
+        view = next(view for view in views if view.model is self.model)
+        found = view.search_query(select(self.model), term).order_by(cast(Any, self.pk))
+        rows: list[Any] = await view._run_query(found.limit(self.limit))
+        return rows
+
+
+class ChoiceFilter(StaticValuesFilter):
+    """By one of several conditions, of which each has a name."""
+
+    def __init__(self, title: str, **choices: Callable[[], ColumnElement[bool]]) -> None:
+        self.choices = {name.replace("_", " "): choice for name, choice in choices.items()}
+        parameter_name = title.lower().replace(" ", "_")
+        super().__init__(parameter_name, [(name, name) for name in self.choices], title)
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        return query.where(self.choices[value]()) if value in self.choices else query
+
+
+def created_filter(model: Any) -> ChoiceFilter:
+    def within(**time: int) -> Callable[[], ColumnElement[bool]]:
+        return lambda: col(model.created_at) > now() - timedelta(**time)
+
+    return ChoiceFilter(
+        "Created", Past_day=within(days=1), Past_week=within(days=7), Past_30_days=within(days=30)
+    )
+
+
 class RelatedFilter(ForeignKeyFilter):
     """By what rows refer to; what is no id is refused here, and not by the database."""
 
@@ -3175,7 +3276,11 @@ class UserAdmin(AdminView, model=User):
     icon = "fa-solid fa-user"
     column_list = ["id", "username", "email", "full_name", "is_active", "is_superuser"]
     column_searchable_list = ["username", "email", "full_name"]
-    column_filters = [BooleanFilter("is_active"), BooleanFilter("is_superuser")]
+    column_filters = [
+        BooleanFilter("is_active"),
+        BooleanFilter("is_superuser"),
+        created_filter(User),
+    ]
     routes = create_user, update_user, delete_user
 
 
@@ -3195,6 +3300,11 @@ class ProductAdmin(AdminView, model=Product):
     column_searchable_list = ["name", "sku"]
     column_filters = [
         BooleanFilter("is_active"),
+        ChoiceFilter(
+            "Stock",
+            None_left=lambda: col(Product.stock_quantity) == 0,
+            Low=lambda: col(Product.stock_quantity) <= LOW_STOCK,
+        ),
         RelatedFilter("category_id", "name", Category, "Category"),
     ]
     routes = create_product, update_product, delete_product
@@ -3205,7 +3315,7 @@ class OrderAdmin(AdminView, model=Order):
     icon = "fa-solid fa-cart-shopping"
     column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
     column_searchable_list = ["order_number", "user.username"]
-    column_filters = [values_filter("status", OrderStatus)]
+    column_filters = [values_filter("status", OrderStatus), created_filter(Order)]
     non_link_related_fields = ["lines"]
     routes = place_order, change_order, delete_order
     related = {"user_id": User}
@@ -3214,14 +3324,17 @@ class OrderAdmin(AdminView, model=Order):
 class NotificationAdmin(AdminView, model=Notification):
     icon = "fa-solid fa-bell"
     column_list = ["id", "user", "order", "message", "created_at"]
-    column_searchable_list = ["message", "user.username"]
+    column_searchable_list = ["message", "user.username", "order.order_number"]
+    column_filters = [created_filter(Notification)]
+    routes = create_notification, update_notification, delete_notification
+    related = {"order_id": Order}
 
 
 class PostAdmin(AdminView, model=Post):
     icon = "fa-solid fa-newspaper"
     column_list = ["id", "title", "author", "status", "view_count", "published_at"]
     column_searchable_list = ["title", "author.username"]
-    column_filters = [values_filter("status", PostStatus)]
+    column_filters = [values_filter("status", PostStatus), created_filter(Post)]
     routes = create_post, update_post, delete_post
     related = {"author_id": User, "tag_ids": Tag}
 
@@ -3230,6 +3343,13 @@ class TagAdmin(AdminView, model=Tag):
     icon = "fa-solid fa-hashtag"
     column_list = ["id", "name", "slug"]
     column_searchable_list = ["name"]
+    column_filters = [
+        ChoiceFilter(
+            "Used by posts",
+            Yes=lambda: exists().where(col(PostTag.tag_id) == Tag.id),
+            No=lambda: ~exists().where(col(PostTag.tag_id) == Tag.id),
+        )
+    ]
     routes = create_tag, update_tag, delete_tag
 
 
@@ -3237,7 +3357,15 @@ class AccountAdmin(AdminView, model=Account):
     icon = "fa-solid fa-wallet"
     column_list = ["id", "user", "balance", "created_at"]
     column_searchable_list = ["user.username"]
-    routes = create_account, None, None
+    column_filters = [
+        ChoiceFilter(
+            "Balance",
+            Empty=lambda: col(Account.balance) == Decimal(0),
+            Not_empty=lambda: col(Account.balance) > Decimal(0),
+        ),
+        created_filter(Account),
+    ]
+    routes = create_account, update_account, delete_account
     related = {"user_id": User}
 
 
@@ -3245,7 +3373,7 @@ class TransferAdmin(AdminView, model=Transfer):
     icon = "fa-solid fa-right-left"
     column_list = ["id", "from_account", "to_account", "amount", "status", "created_at"]
     column_searchable_list = ["from_account.user.username"]
-    column_filters = [values_filter("status", TransferStatus)]
+    column_filters = [values_filter("status", TransferStatus), created_filter(Transfer)]
     routes = create_transfer, None, None
     related = {"from_account_id": Account, "to_account_id": Account}
 
@@ -3253,7 +3381,15 @@ class TransferAdmin(AdminView, model=Transfer):
 class PaymentAdmin(AdminView, model=Payment):
     icon = "fa-solid fa-credit-card"
     column_list = ["id", "order", "account", "amount", "refunded_at", "created_at"]
-    column_searchable_list = ["order.order_number"]
+    column_searchable_list = ["order.order_number", "account.user.username"]
+    column_filters = [
+        ChoiceFilter(
+            "Refunded",
+            Yes=lambda: col(Payment.refunded_at).is_not(None),
+            No=lambda: col(Payment.refunded_at).is_(None),
+        ),
+        created_filter(Payment),
+    ]
     routes = pay_order, None, None
     related = {"order_id": Order, "account_id": Account}
 
@@ -3266,17 +3402,38 @@ class ShopAdmin(Admin):
         numbers = await read_rows(request, dashboard)
         return await self.templates.TemplateResponse(request, "dashboard.html", numbers)
 
+    async def list(self, request: Request) -> Response:
+        if "error" in request.query_params:  # which would be shown, whoever wrote it
+            return RedirectResponse(request.url.remove_query_params("error"), 302)
+        answer: Response = await super().list(request)
+        return answer
+
     @login_required
     async def delete(self, request: Request) -> Response:
+        """Delete rows, or say why not."""
         if not is_form_token(request.headers.get("X-CSRF-Token")):
             raise HTTPException(403, "The page has expired. Please load it again")
-        if "pks" not in request.query_params:
+        ids = request.query_params.get("pks", "").split(",")
+        if not all(map(is_id, ids)):
             raise HTTPException(400, "There is nothing to delete")
+        await self._delete(request)
+        view = self._find_model_view(request.path_params["identity"])
         try:
-            urlsplit(request.headers.get("Referer", ""))  # which sqladmin goes back to
-        except ValueError:
-            raise HTTPException(400, "The Referer is no address") from None
-        answer: Response = await super().delete(request)
+            await cast(AdminView, view).delete_all(request, list(map(int, ids)))
+        except RefusedError as error:
+            return PlainTextResponse(str(error), 409)
+        return Response(status_code=204)
+
+
+class Dashboard(BaseView):
+    """The dashboard's place in the menu."""
+
+    name = "Dashboard"
+    icon = "fa-solid fa-chart-column"
+
+    @expose("/")
+    async def show(self, request: Request) -> Response:
+        answer: Response = await admin.index(request)
         return answer
 
 
@@ -3303,15 +3460,35 @@ def dashboard(session: Session) -> dict[str, Any]:
                 list(OrderStatus), list(stats.orders_by_status.values()), width=420
             ),
         },
-        "tables": {
-            "Newest orders": [
-                (o.order_number, o.user, o.status, f"{o.total_amount:,.2f}")
-                for o in session.exec(newest)
-            ],
-            "Low stock": [(p.name, p.sku, p.stock_quantity) for p in low_stock],
-            "Top spenders": [
-                (s.username, s.order_count, f"{s.total_spent:,.2f}") for s in spenders
-            ],
+        "tables": {  # of each: where all of it is, the headings, and rows with where more is
+            "Newest orders": (
+                "order/list",
+                ["Number", "User", "Status", "Total"],
+                {
+                    f"order/details/{o.id}": (o, o.user, o.status, f"{o.total_amount:,.2f}")
+                    for o in session.exec(newest)
+                },
+            ),
+            "Low stock": (
+                "product/list?is_active=true&stock=Low&sortBy=stock_quantity&sort=asc",
+                ["Product", "SKU", "Left"],
+                {
+                    f"product/details/{p.id}": (p.name, p.sku, f"{p.stock_quantity:,}")
+                    for p in low_stock
+                },
+            ),
+            "Top spenders": (
+                "user/list",
+                ["User", "Orders", "Spent"],
+                {
+                    f"user/list?search={s.username}": (
+                        s.username,
+                        f"{s.order_count:,}",
+                        f"{s.total_spent:,.2f}",
+                    )
+                    for s in spenders
+                },
+            ),
         },
     }
 
@@ -3375,6 +3552,7 @@ async def on_busy_page(request: Request, error: Exception) -> Response:
 
 
 admin.admin.add_exception_handler(db.BusyError, on_busy_page)
+admin.add_view(Dashboard)
 for view in AdminView.__subclasses__():
     admin.add_view(view)
 
@@ -3492,10 +3670,12 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
             first, last = session.exec(select(func.min(table.id), func.max(table.id))).one()
             return range(first, last + 1) if first else range(0)
 
+        fill(Item, len(DEMO_ITEMS), demo_items(dice))
         fill(Category, len(SHELVES), demo_categories())
         fill(Product, products, demo_products(products, dice, ids(Category)))
         fill(User, users, demo_users(users, dice, hasher.hash(password)))
         fill(Account, users, demo_accounts(dice, ids(User)))
+        fill(Transfer, users // 2, demo_transfers(users // 2, dice, ids(Account)))
         fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
         fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
         tags = ids(Tag)
@@ -3503,7 +3683,8 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
         fill(PostTag, users // 2, links)
         task = progress.add_task("order rows", total=orders)
         if users and products:
-            for count in demo_orders(session, orders, dice, ids(Product), ids(User)):
+            accounts = dict(zip(ids(User), ids(Account), strict=True))
+            for count in demo_orders(session, orders, dice, ids(Product), accounts):
                 progress.advance(task, count)
         session.commit()
     print(f"The password of every user is {password}")
@@ -3519,6 +3700,7 @@ SHELVES = {
 LOOKS = ["Classic", "Folding", "Compact", "Large", "Blue", "Red", "Light", "Plain", "Little"]
 FIRST_NAMES = ["Ada", "Ben", "Chloe", "Dmitri", "Elif", "Femi", "Grace", "Hiro", "Ines", "Jonas"]
 LAST_NAMES = ["Abe", "Brown", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad", "Ito"]
+DEMO_ITEMS = ["Gift card", "Gift wrap", "Tote bag", "Poster", "Sticker sheet", "Mug", "Pen"]
 DEMO_TAGS = ["News", "Guides", "Reviews", "Recipes"]
 DEMO_DAYS = 90
 PROGRESS = (
@@ -3527,6 +3709,11 @@ PROGRESS = (
     MofNCompleteColumn(),
     TimeRemainingColumn(),
 )
+
+
+def demo_items(dice: random.Random) -> Iterator[dict[str, Any]]:
+    for title in DEMO_ITEMS:
+        yield {"title": title, "price": Decimal(dice.randint(100, 2_500)) / 100}
 
 
 def demo_categories() -> Iterator[dict[str, Any]]:
@@ -3556,38 +3743,61 @@ def demo_products(count: int, dice: random.Random, shelves: range) -> Iterator[d
 
 def demo_users(count: int, dice: random.Random, password_hash: str) -> Iterator[dict[str, Any]]:
     for n in range(1, count + 1):
+        created = now() - timedelta(days=DEMO_DAYS + 300 * (1 - n / count))
         yield {
             "username": f"customer{n}",
             "email": f"customer{n}@example.com",
             "full_name": f"{dice.choice(FIRST_NAMES)} {dice.choice(LAST_NAMES)}",
             "is_active": dice.random() < 0.95,
             "password_hash": password_hash,
+            "created_at": created,
+            "updated_at": created,
         }
 
 
 def demo_accounts(dice: random.Random, users: range) -> Iterator[dict[str, Any]]:
+    begin = now() - timedelta(days=DEMO_DAYS)
     for id in users:
-        yield {"user_id": id, "balance": Decimal(dice.randint(10_000, 500_000)) / 100}
+        balance = Decimal(dice.randint(10_000, 500_000)) / 100
+        yield {"user_id": id, "balance": balance, "created_at": begin}
+
+
+def demo_transfers(count: int, dice: random.Random, accounts: range) -> Iterator[dict[str, Any]]:
+    for n in range(count):
+        come_from, go_to = dice.sample(accounts, 2)
+        yield {
+            "from_account_id": come_from,
+            "to_account_id": go_to,
+            "amount": Decimal(dice.randint(100, 10_000)) / 100,
+            "created_at": now() - timedelta(days=DEMO_DAYS * (1 - n / count)),
+        }
 
 
 def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict[str, Any]]:
     for n in range(1, count + 1):
         thing = dice.choice(dice.choice(list(SHELVES.values())))
+        published = now() - timedelta(days=DEMO_DAYS * (1 - n / count))
         yield {
             "title": f"How to choose a {thing.lower()}",
             "slug": f"how-to-choose-a-{thing.lower()}-{n}",
             "content": f"Look at it, hold it, ask for its price: a good {thing.lower()} lasts.",
             "status": PostStatus.published,
-            "published_at": now(),
+            "created_at": published,
+            "updated_at": published,
+            "published_at": published,
             "view_count": dice.randint(0, 500),
             "author_id": dice.choice(authors),
         }
 
 
 def demo_orders(
-    session: Session, count: int, dice: random.Random, products: range, users: range
+    session: Session, count: int, dice: random.Random, products: range, accounts: dict[int, int]
 ) -> Iterator[int]:
-    """Insert orders over the last days in batches; after each, how many."""
+    """Insert orders over the last days in batches; after each, how many.
+
+    They are of the users who have these accounts, and are paid for from them.
+    """
+    users = list(accounts)
     begin = now() - timedelta(days=DEMO_DAYS)
     step = timedelta(days=DEMO_DAYS) / max(count, 1)
     for batch in (range(n, min(n + 500, count)) for n in range(0, count, 500)):
@@ -3606,13 +3816,19 @@ def demo_orders(
             baskets[order["order_number"]] = basket
         session.connection().execute(insert(Order), orders)
         number = col(Order.order_number)
-        found = select(col(Order.id), number).where(number.in_(baskets))
-        lines = [{"order_id": id, **line} for id, n in session.exec(found) for line in baskets[n]]
+        placed = session.exec(select(Order).where(number.in_(baskets))).all()
+        lines = [{"order_id": o.id, **line} for o in placed for line in baskets[o.order_number]]
         session.connection().execute(insert(OrderLine), lines)
+        session.connection().execute(insert(Notification), [demo_notification(o) for o in placed])
+        unpaid = OrderStatus.pending, OrderStatus.cancelled
+        paid = [demo_payment(o, accounts[o.user_id]) for o in placed if o.status not in unpaid]
+        if paid:
+            session.connection().execute(insert(Payment), paid)
+        session.expunge_all()
         yield len(orders)
 
 
-def demo_order(n: int, created: datetime, dice: random.Random, users: range) -> dict[str, Any]:
+def demo_order(n: int, created: datetime, dice: random.Random, users: list[int]) -> dict[str, Any]:
     status, age = OrderStatus.delivered, now() - created
     if dice.random() < 0.06:
         status = OrderStatus.cancelled
@@ -3624,6 +3840,26 @@ def demo_order(n: int, created: datetime, dice: random.Random, users: range) -> 
         "user_id": dice.choice(users),
         "created_at": created,
         "updated_at": created,
+    }
+
+
+def demo_notification(order: Order) -> dict[str, Any]:
+    is_new = order.status == OrderStatus.pending
+    return {
+        "user_id": order.user_id,
+        "order_id": order.id,
+        "message": f"Order {order.order_number} "
+        + ("was placed" if is_new else f"is now {order.status}"),
+        "created_at": order.created_at,
+    }
+
+
+def demo_payment(order: Order, account_id: int) -> dict[str, Any]:
+    return {
+        "order_id": order.id,
+        "account_id": account_id,
+        "amount": order.total_amount,
+        "created_at": order.created_at,
     }
 
 

@@ -237,9 +237,9 @@ def place_order(shop: httpx2.Client) -> Json:
 
 def fill_log_in(page: Page, password: str) -> None:
     page.goto("/admin/")
-    page.get_by_placeholder("Enter username").fill(SUPERUSER)
-    page.get_by_placeholder("Password").fill(password)
-    page.get_by_role("button", name="Login").click()
+    page.get_by_label("Username or e-mail").fill(SUPERUSER)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
 
 
 def fill_product(page: Page, sku: str, price: str) -> None:
@@ -284,13 +284,46 @@ def test_a_product_is_created_edited_and_deleted_in_the_admin(
 
     row.locator("[data-bs-target='#modal-delete']").click()
     dialog = admin.locator("#modal-delete")
-    expect(dialog.locator("#modal-delete-text")).to_contain_text("delete Product")
+    expect(dialog.locator("#modal-delete-text")).to_have_text(re.compile("Product .* be deleted"))
     dialog.get_by_role("button", name="Delete").click()
     expect(dialog).to_be_hidden()
     expect(admin.locator("tbody tr").first).to_be_visible()
     expect(row).to_have_count(0)
     assert demo_shop.get("/products/", params={"q": "LAMP-1"}).json() == []
     assert admin_troubles == []
+
+
+def test_a_deletion_that_is_refused_says_why_where_it_was_asked_for(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
+) -> None:
+    admin.goto("/admin/user/list")
+    button = admin.get_by_role("button", name="Actions")
+    dialog = admin.locator("#modal-delete")
+    text = dialog.locator("#modal-delete-text")
+
+    def ask_for_all() -> None:
+        button.click()
+        admin.get_by_text("Delete selected items").click()
+
+    ask_for_all()
+    expect(text).to_have_text("No row is selected.")
+    expect(dialog.get_by_role("button", name="Delete")).to_be_disabled()
+    dialog.get_by_text("Cancel").click()
+    expect(dialog).to_be_hidden()
+    for box in admin.get_by_label("Select item").all()[-2:]:
+        box.check()
+    ask_for_all()
+    expect(text).to_have_text("2 rows will be deleted.")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(text).to_contain_text("still referred to by")
+    assert admin_troubles == ["409 /admin/user/delete?pks=33,32"]
+
+    tag = demo_shop.post("/tags/", json={"name": "Short-lived"}).json()
+    admin.goto(f"/admin/tag/details/{tag['id']}")
+    admin.get_by_role("link", name="Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(admin).to_have_url(re.compile("/admin/tag/list$"))
+    assert demo_shop.get(f"/tags/{tag['id']}").status_code == 404
 
 
 def test_what_is_wrong_with_a_product_is_told_at_its_field(
@@ -339,7 +372,7 @@ def test_an_order_shows_on_the_dashboard_by_itself(
     expect(newest).to_be_visible()
     admin.evaluate("() => { window.isTheSame = true }")
     number = place_order(demo_shop)["order_number"]
-    expect(newest.locator("tr").first).to_contain_text(number)
+    expect(newest.locator("tbody tr").first).to_contain_text(number)
     assert admin.evaluate("() => window.isTheSame") is True
     assert admin_troubles == []
 
@@ -370,7 +403,7 @@ def test_the_pages_of_the_admin_fit_the_screen(
     admin.goto("/admin/")
     menu = admin.locator(".navbar-nav .nav-link")
     lists = [str(link.get_attribute("href")) for link in menu.all()]
-    assert len(lists) == 11
+    assert len(lists) == 12
     more = [
         f"/admin/order/details/{order['id']}",
         f"/admin/order/edit/{order['id']}",

@@ -53,6 +53,13 @@ def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(own_database: 
         lasting = summary["total_orders"] - summary["orders_by_status"]["cancelled"]
         assert sum(day["orders"] for day in days) == lasting
         assert len(client.get("/categories/tree").json()) == 5
+        assert (total("notifications"), total("transfers"), total("accounts")) == ("90", "3", "7")
+        assert client.get("/items/").json() != []
+        paid = next(o["id"] for o in client.get("/orders/").json() if o["status"] == "delivered")
+        [payment] = client.get(f"/orders/{paid}/payments").json()
+        order = client.get(f"/orders/{paid}").json()
+        account = client.get(f"/accounts/{payment['account_id']}").json()
+        assert (payment["amount"], account["user_id"]) == (order["total_amount"], order["user_id"])
         new = {"name": "New", "price": 1, "sku": "NEW-1"}
         assert client.post("/products/", json=new).json()["id"] == 61
 
