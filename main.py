@@ -146,6 +146,7 @@ from db import Read, Write, logger, retry_on_conflict, settings
 from models import (
     MAX_INT,
     MAX_MONEY,
+    NO_NUL,
     PLAIN,
     Account,
     AccountCreate,
@@ -3140,7 +3141,9 @@ class AdminView(ModelView):
 
 class NewOrder(Schema):
     user_id: Id
-    lines: Annotated[str, Field(max_length=5000, description="On each line a SKU and how many.")]
+    lines: Annotated[
+        str, Field(max_length=5000, description="On each line a SKU and how many."), NO_NUL
+    ]
     shipping_address: OptionalNote = None
 
 
@@ -3174,7 +3177,7 @@ def pay_order(session: Session, data: NewPayment) -> Payment:
 
 class NewNotification(Schema):
     order_id: Id
-    message: Annotated[str, Field(min_length=1, max_length=500)]
+    message: Annotated[str, Field(min_length=1, max_length=500), NO_NUL]
 
 
 def create_notification(session: Session, data: NewNotification) -> Notification:
