@@ -672,20 +672,37 @@ class TransactionRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         parameters = inspect.signature(endpoint).parameters.values()
-        sessions = [p.name for p in parameters if get_args(p.annotation)[:1] == (Session,)]
+        sessions = [p for p in parameters if get_args(p.annotation)[:1] == (Session,)]
+        self.new_session = None
         if sessions:
-            if sessions != ["session"] or inspect.iscoroutinefunction(endpoint):
+            if [p.name for p in sessions] != ["session"] or inspect.iscoroutinefunction(endpoint):
                 raise TypeError(f"{endpoint.__name__} has to be a plain def with one `session`")
+            self.new_session = get_args(sessions[0].annotation)[1].dependency
             endpoint = self.in_transaction(endpoint)
         super().__init__(path, endpoint, **options)
 
     def in_transaction(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        """The function that FastAPI calls: it takes what the session is made of, not the session.
+
+        As a dependency the session would cost FastAPI more time than most queries take.
+        """
+        new_session = cast(Any, self.new_session)
+        signature = inspect.signature(endpoint)
+        own = dict(signature.parameters)
+        made_of = inspect.signature(new_session).parameters
+
         @functools.wraps(endpoint)
         async def call(**values: Any) -> Any:
-            session: Session = values["session"]
+            session: Session = await new_session(**{name: values[name] for name in made_of})
+            values = {name: values[name] for name in own} | {"session": session}
             work = functools.partial(self.work, endpoint, values)
             return await session.info["database"].run(work, session)
 
+        del own["session"]
+        parameters = {**made_of, **own}.values()
+        by_name = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+        whole: Any = call
+        whole.__signature__ = signature.replace(parameters=by_name)
         return call
 
     def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:

@@ -52,7 +52,7 @@ from collections.abc import (
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, closing
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -137,6 +137,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.routing import Match
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wtforms.csrf.core import CSRF
@@ -358,20 +359,13 @@ class Route(db.TransactionRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        section = path.split("/")[1]
-        options["tags"] = options.get("tags") or [SECTIONS.get(section, section)]
+        self.section = path.split("/")[1]
+        options["tags"] = options.get("tags") or [SECTIONS.get(self.section, self.section)]
         super().__init__(path, endpoint, **options)
-        calls = {dependency.call for dependency in self.dependant.dependencies}
-        accesses = [call for call in calls if isinstance(call, Access)]
-        if len(accesses) != 1:
-            raise TypeError(
-                f"{endpoint.__name__} has to say once who may call it: dependencies=[Anyone]"
-            )
-        self.access = accesses[0]
-        sessions = calls & {db.read_session, db.write_session, once_session}
         # What other dependencies do takes time, so who calls is looked up before them.
-        self.admits_first = not sessions or bool(calls - sessions - {self.access})
-        once, writes = once_session in calls, bool(calls & {db.write_session, once_session})
+        self.admits_first = not self.new_session or len(self.dependant.dependencies) > 1
+        once = self.new_session is once_session
+        writes = once or self.new_session is db.write_session
         model, ids = self.response_model, bool(self.dependant.path_params)
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
         possible = {
@@ -382,7 +376,7 @@ class Route(db.TransactionRoute):
             412: ids if writes else self.tagged,
             413: self.body_field is not None,
             422: True,
-            503: bool(sessions) or self.access.who != "public",
+            503: bool(self.new_session) or self.access.who != "public",
         }
         errors = [status for status, applies in possible.items() if applies]
         queried = {field.alias for field in get_flat_params(self.dependant)}
@@ -423,8 +417,26 @@ class Route(db.TransactionRoute):
             session.info["response"].headers["ETag"] = entity_tag(answer)
         return answer
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As it is, but quick for the many requests that are about another section."""
+        section = scope["section"]
+        return super().matches(scope) if section == self.section else (Match.NONE, {})
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        whole, others = self.dependant, []
+        accesses = set[Access]()
+        for dependency in whole.dependencies:
+            if isinstance(dependency.call, Access):
+                accesses.add(dependency.call)
+            else:
+                others.append(dependency)
+        if len(accesses) != 1:
+            raise TypeError(f"{self.name} has to say once who may call it: dependencies=[Anyone]")
+        [self.access] = accesses
+        # It is asked below, before anything else: not by FastAPI, which takes longer.
+        self.dependant = replace(whole, dependencies=others)
         handle = super().get_route_handler()
+        self.dependant = whole
         elsewhere = self.dependant.path_params + self.dependant.header_params
         known = {field.alias for field in get_flat_params(self.dependant)}
         known -= {field.alias for field in elsewhere}
@@ -432,8 +444,10 @@ class Route(db.TransactionRoute):
         async def handle_exactly(request: Request) -> Response:
             if self.param_convertors and path_of(request.scope) in fixed_paths():
                 raise HTTPException(405)  # PUT /users/page is not about a user called "page"
+            await self.access.check(request, now=self.admits_first)
             try:
-                if unknown := sorted(set(request.query_params) - known):
+                sent = request.query_params if request.scope["query_string"] else ()
+                if unknown := sorted(set(sent) - known):
                     raise RequestValidationError([unknown_parameter(name) for name in unknown])
                 response = await handle(ExactRequest(request.scope, request.receive))
             except RequestValidationError:
@@ -498,6 +512,7 @@ class Front:
         root, path = scope.get("root_path", ""), scope["path"]
         if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
             scope = {**scope, "root_path": f"{root}/api/v1"}
+        scope["section"] = path_of(scope).partition("/")[2].partition("/")[0]
         send = with_security_headers(send)
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
@@ -822,7 +837,8 @@ def sortable(*names: str) -> Any:
 
 
 async def once_session(
-    session: Write,
+    request: Request,
+    response: Response,
     key: Annotated[
         str | None,
         Header(
@@ -837,8 +853,9 @@ async def once_session(
     ] = None,
 ) -> Session:
     """A `Write` session; with an Idempotency-Key, what it does is done once."""
-    if len(session.info["request"].headers.getlist("Idempotency-Key")) > 1:
+    if len(request.headers.getlist("Idempotency-Key")) > 1:
         raise RequestValidationError([invalid(("header", "Idempotency-Key"), "Is there twice")])
+    session = await db.write_session(request, response)
     session.info["idempotency_key"] = key
     return session
 
@@ -1097,11 +1114,8 @@ class Access(OAuth2PasswordBearer):
         super().__init__("/token", scheme_name="OAuth2PasswordBearer", auto_error=False)
         self.who = who
 
-    async def __call__(self, request: HTTPConnection) -> None:
-        await self.check(request, now=request.scope["route"].admits_first)
-
     async def token_of(self, request: HTTPConnection) -> str | None:
-        return await super().__call__(request)
+        return await self(request)
 
     async def check(self, request: HTTPConnection, *, now: bool) -> None:
         """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""

@@ -260,15 +260,14 @@ def test_an_unknown_path_is_404(app_client: httpx2.Client, path: str) -> None:
     assert_problem(app_client.get(path), 404)
 
 
-def test_a_fault_of_ours_is_a_problem_too_and_says_nothing_about_it(client: httpx2.Client) -> None:
-    def broken() -> None:
+def test_a_fault_of_ours_is_a_problem_too_and_says_nothing_about_it(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
         raise RuntimeError("secret detail")
 
-    main.app.dependency_overrides[db.read_session] = broken
-    try:
-        problem = assert_problem(client.get("/items/"), 500)
-    finally:
-        main.app.dependency_overrides.clear()
+    monkeypatch.setattr(db, "new_session", broken)
+    problem = assert_problem(client.get("/items/"), 500)
     assert "secret" not in str(problem)
 
 

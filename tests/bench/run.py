@@ -1,0 +1,320 @@
+"""Measure the service beside what one would write otherwise, in one run: `make bench`.
+
+Each contender is one process on one core, and wrk makes the requests from another. Rounds are
+interleaved, so that what else the machine does is shared by all; the figures are medians.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, NamedTuple
+
+import httpx2
+import pygal
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+OPERATIONS = {
+    "get": "GET one",
+    "list": "list of 20",
+    "create": "create",
+    "patch": "patch",
+    "order": "order of 3 lines",
+}
+CLIENTS = 16, 64, 256
+CONTENDERS = {  # where each one is found
+    "service": (ROOT, "main:app"),
+    "tutorial": (HERE, "tutorial:app"),
+    "ceiling": (HERE, "ceiling:app"),
+    "no database": (HERE, "no_database:app"),
+}
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/"
+console = Console()
+
+
+class Result(NamedTuple):
+    database: str
+    operation: str
+    clients: int
+    contender: str
+    requests_per_second: float
+    p99: float  # milliseconds
+    failed: int  # answers that are no success, time-outs, lost connections
+
+
+class Server:
+    """A contender on a database of its own, with 1,000 rows."""
+
+    def __init__(self, contender: str, url: str) -> None:
+        self.contender, self.url = contender, url
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+        if contender != "no database":
+            self.fill()
+
+    def start(self) -> None:
+        self.stop()
+        folder, app = CONTENDERS[self.contender]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        arguments = ["--app-dir", str(folder), "--port", str(port), "--no-access-log"]
+        self.process = subprocess.Popen(
+            [*on_core(0), sys.executable, "-m", "uvicorn", app, *arguments],
+            env={**os.environ, "DATABASE_URL": self.url, "DATABASE_READ_URL": self.url},
+            cwd=tempfile.gettempdir(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 30
+        while not self.answers():
+            if time.monotonic() > until or self.process.poll() is not None:
+                sys.exit(f"{self.contender} does not start on {self.url}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def answers(self) -> bool:
+        with contextlib.suppress(httpx2.HTTPError):
+            return httpx2.get(f"{self.address}/items/1", timeout=2).status_code in (200, 404)
+        return False
+
+    def fill(self) -> None:
+        with httpx2.Client(base_url=self.address, timeout=60) as client:
+
+            def post(path: str, **fields: Any) -> None:
+                client.post(path, json=fields).raise_for_status()
+
+            def both(n: int) -> None:
+                post("/items/", title=f"Mug {n}", price=9.99)
+                plenty = 1_000_000_000
+                post("/products/", name=f"Pan {n}", sku=f"PAN-{n}", price=5, stock_quantity=plenty)
+
+            post("/users/", username="ann", email="ann@example.com", password="Password1")
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(both, range(1000)))
+
+    def measure(self, operation: str, clients: int, seconds: float) -> tuple[float, float, int]:
+        """Requests per second, their 99th percentile in milliseconds, and how many failed."""
+        if not self.answers():
+            self.start()
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+        script = ["-s", str(HERE / "requests.lua"), self.address, "--", operation]
+        done = subprocess.run(
+            [*on_core(-1), *command, *script], capture_output=True, text=True, check=True
+        )
+        rate = re.search(r"Requests/sec: +([0-9.]+)", done.stdout)
+        slowest = re.search(r" 99% +([0-9.]+)(us|ms|s|m)", done.stdout)
+        if not rate or not slowest:
+            sys.exit(done.stdout + done.stderr)
+        failed = re.findall(r"(?:Non-2xx.*: |connect |read |write |timeout )(\d+)", done.stdout)
+        unit = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[slowest[2]]
+        return float(rate[1]), float(slowest[1]) * unit, sum(map(int, failed))
+
+
+def on_core(n: int) -> list[str]:
+    """To run a command on one core, where the system has several and `taskset` is there."""
+    return ["taskset", "-c", str(CORES[n])] if len(CORES) > 1 and shutil.which("taskset") else []
+
+
+@contextlib.contextmanager
+def databases(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
+    """New databases for each contender: files and, where a server can be had, on PostgreSQL."""
+    names = [name for name in CONTENDERS if name != "no database"]
+    urls = {"SQLite": {name: f"sqlite:///{folder}/{name}.db" for name in names}}
+    server = os.environ.get("BENCH_POSTGRESQL", POSTGRESQL)
+    system = sa.make_url(server).set(drivername="postgresql+psycopg", database="postgres")
+    engine = sa.create_engine(system, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    own = {name: f"bench_{name}_{os.getpid()}" for name in names}
+    try:
+        with engine.connect() as connection:
+            for database in own.values():
+                connection.exec_driver_sql(f"CREATE DATABASE {database}")
+    except sa.exc.OperationalError:
+        console.print(f"No PostgreSQL at {server}: SQLite alone. BENCH_POSTGRESQL names another.")
+        yield urls
+        return
+    urls["PostgreSQL"] = {name: f"{server.rstrip('/')}/{own[name]}" for name in names}
+    try:
+        yield urls
+    finally:
+        with engine.connect() as connection:
+            for database in own.values():
+                connection.exec_driver_sql(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+def measure_all(seconds: float, rounds: int, operations: list[str]) -> list[Result]:
+    found, servers = [], []
+    columns = "{task.description:>24}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        databases(Path(folder)) as urls,
+        Progress(*(TextColumn(c) if isinstance(c, str) else c for c in columns)) as progress,
+    ):
+        total = sum(len(on) for on in urls.values()) * len(operations) * len(CLIENTS) * rounds
+        task = progress.add_task("filling", total=total + len(CLIENTS) * rounds)
+        try:
+            by_database = dict[str, dict[str, Server]]()
+            for database, on in urls.items():
+                by_database[database] = {}
+                for contender, url in on.items():
+                    servers.append(Server(contender, url))
+                    by_database[database][contender] = servers[-1]
+            servers.append(Server("no database", ""))
+            cells = [
+                (database, operation, clients, by_database[database])
+                for database in urls
+                for operation in operations
+                for clients in CLIENTS
+            ]
+            cells += [("", "get", clients, {"no database": servers[-1]}) for clients in CLIENTS]
+            for _ in range(rounds):
+                for database, operation, clients, contenders in cells:
+                    for contender, server in contenders.items():
+                        about = f"{database} {operation} {clients} clients"
+                        progress.update(task, description=about)
+                        result = server.measure(operation, clients, seconds)
+                        found.append(Result(database, operation, clients, contender, *result))
+                        progress.advance(task)
+        finally:
+            for server in servers:
+                server.stop()
+    return found
+
+
+def middle(results: list[Result]) -> dict[tuple[str, str, int, str], Result]:
+    """Of the rounds of each cell, the medians, and all that failed."""
+    cells: dict[tuple[str, str, int, str], list[Result]] = {}
+    for result in results:
+        cells.setdefault(result[:4], []).append(result)
+    return {
+        key: Result(
+            *key,
+            median(r.requests_per_second for r in rounds),
+            median(r.p99 for r in rounds),
+            sum(r.failed for r in rounds),
+        )
+        for key, rounds in cells.items()
+    }
+
+
+def tables(found: dict[tuple[str, str, int, str], Result]) -> list[Table]:
+    shown = []
+    for database in dict.fromkeys(key[0] for key in found if key[0]):
+        table = Table(title=f"{database}: requests per second, and the slowest hundredth in ms")
+        for name in ("", "clients", "service", "p99", "tutorial", "p99", "failed", "times it"):
+            table.add_column(name, justify="left" if not name else "right")
+        for name in ("ceiling", "p99", "share of it"):
+            table.add_column(name, justify="right")
+        for operation in dict.fromkeys(key[1] for key in found if key[0] == database):
+            for clients in CLIENTS:
+                service, tutorial, ceiling = (
+                    found[database, operation, clients, name]
+                    for name in ("service", "tutorial", "ceiling")
+                )
+                failed = f"[red]{service.failed} of the service[/]" if service.failed else ""
+                table.add_row(
+                    OPERATIONS[operation],
+                    str(clients),
+                    *both(service),
+                    *both(tutorial),
+                    failed or str(tutorial.failed or ""),
+                    f"{service.requests_per_second / tutorial.requests_per_second:.1f}",
+                    *both(ceiling),
+                    f"{service.requests_per_second / ceiling.requests_per_second:.0%}",
+                    end_section=clients == CLIENTS[-1],
+                )
+        shown.append(table)
+    return shown
+
+
+def both(result: Result) -> tuple[str, str]:
+    return f"{result.requests_per_second:,.0f}", f"{result.p99:,.0f}"
+
+
+def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
+    """One chart: the service and the tutorial stack at 16 clients, and at 64."""
+    keys = list(dict.fromkeys(key[:2] for key in found if key[0]))
+    style = pygal.style.Style(
+        background="white",
+        plot_background="white",
+        colors=("#b8c2cc", "#8795a1", "#63b3ed", "#2b6cb0"),
+    )
+    chart = pygal.Bar(
+        style=style,
+        js=[],
+        width=1100,
+        height=480,
+        legend_at_bottom=True,
+        x_label_rotation=30,
+        title="Requests per second, one process",
+        disable_xml_declaration=True,
+    )
+    chart.x_labels = [f"{OPERATIONS[operation]}, {database}" for database, operation in keys]
+    for contender in ("tutorial", "service"):
+        for clients in CLIENTS[:2]:
+            rates = [found[*key, clients, contender].requests_per_second for key in keys]
+            chart.add(f"{contender}, {clients} clients", rates)
+    file.write_bytes(chart.render())
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="How long each measurement takes.")] = 2,
+    rounds: Annotated[int, typer.Option(help="How many there are of each.")] = 3,
+    only: Annotated[str, typer.Option(help="Operations, such as get,order.")] = ",".join(
+        OPERATIONS
+    ),
+    output: Annotated[Path, typer.Option(help="Where the figures and the plot go.")] = Path(
+        "bench"
+    ),
+) -> None:
+    """Measure the service, the usual tutorial stack and a hand-written application."""
+    if not shutil.which("wrk"):
+        sys.exit("The requests are made by wrk, which is missing: apt-get install wrk")
+    started = time.time()
+    results = measure_all(seconds, rounds, only.split(","))
+    found = middle(results)
+    output.mkdir(exist_ok=True)
+    about = {
+        "started": started,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "seconds": seconds,
+        "rounds": rounds,
+    }
+    figures = {"about": about, "results": [result._asdict() for result in results]}
+    (output / "results.json").write_text(json.dumps(figures, indent=1))
+    draw(found, output / "requests.svg")
+    for table in tables(found):
+        console.print(table)
+    for clients in CLIENTS:
+        plain = found["", "get", clients, "no database"]
+        rate, p99 = both(plain)
+        console.print(f"FastAPI without a database, {clients} clients: {rate} (p99 {p99} ms)")
+    console.print(f"{output}/results.json has all rounds, {output}/requests.svg a plot.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
