@@ -75,6 +75,7 @@ from typing import (
     get_args,
     get_type_hints,
 )
+from urllib.parse import urlencode
 
 import jwt
 import pygal
@@ -747,15 +748,22 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     for the row that a request is about; `lock_rows` is for those that come with it.
     """
     writes = session.info["database"] is db.writer
-    query = only_own(session, select(model).where(model.id == id)).options(*options)
+    query = only_own(session, by_id(model))
+    if options:
+        query = query.options(*options)
     if writes:
         query = query.with_for_update().execution_options(populate_existing=True)
-    row = session.exec(query).unique().first()
+    row = session.exec(query, params={"id_asked": id}).unique().first()
     if row is None and not model.is_private and session.get(model, id) is not None:
         raise HTTPException(403, NOT_YOURS)
     if row and writes:
         check_conditions(session, row)
-    return row or not_found(f"{model.__name__} not found")
+    return cast(M, row) or not_found(f"{model.__name__} not found")
+
+
+@functools.cache  # building a statement takes as long as running it
+def by_id(model: type[M]) -> SelectOfScalar[M]:
+    return select(model).where(model.id == bindparam("id_asked"))
 
 
 def entity_tag(row: Entity) -> str | None:
@@ -919,7 +927,7 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     """
     model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
     column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
-    headers, url = session.info["response"].headers, session.info["request"].url
+    headers, request = session.info["response"].headers, session.info["request"]
     query = only_own(session, query)
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
@@ -930,15 +938,17 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     if after is not None:
         query = query.where(key < after if descending else key > after)
     order = [column.desc() if descending else column] + ([] if name == "id" else [key])
-    query = query.order_by(*order)
-    rows = list(session.exec(query.offset(paging.skip).limit(paging.limit + 1)))
+    query = query.order_by(*order).limit(paging.limit + 1)
+    rows = list(session.exec(query.offset(paging.skip) if paging.skip else query))
     if len(rows) > paging.limit:
         rows.pop()
+        asked = dict(request.query_params)
         if name == "id":
-            url = url.remove_query_params("skip").include_query_params(after=rows[-1].id)
+            asked |= {"after": rows[-1].id}
+            asked.pop("skip", None)
         else:
-            url = url.include_query_params(skip=paging.skip + paging.limit)
-        headers["Link"] = f'<{url}>; rel="next"'
+            asked |= {"skip": paging.skip + paging.limit}
+        headers["Link"] = f'<{request.url.replace(query=urlencode(asked))}>; rel="next"'
     return rows
 
 
