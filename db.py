@@ -253,8 +253,11 @@ def constraints() -> dict[str | None, Constraint]:
     return found
 
 
-def explain(error: Exception) -> Exception | None:
-    """What a client should be told about a database error; None: nothing, it is a fault."""
+def explain(error: Exception, connection: Connection | None = None) -> Exception | None:
+    """What a client should be told about a database error; None: nothing, it is a fault.
+
+    The connection is one to look at the table with, where there can be no other.
+    """
     kind = kind_of(error)
     if kind in ("retry", "busy", "read-only"):
         return BusyError("The database is busy or away. Please try again.")
@@ -267,7 +270,7 @@ def explain(error: Exception) -> Exception | None:
     if kind != "conflict":
         return None
     if not isinstance(constraint, ForeignKeyConstraint):
-        fields = first_taken(error) or fields
+        fields = first_taken(error, connection) or fields
         return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
     if (error.statement or "").startswith("DELETE"):
         parent = constraint.referred_table.name.capitalize()
@@ -282,7 +285,7 @@ def note_statement(context: ExceptionContext) -> None:
         cast(Any, context.original_exception).run = run
 
 
-def first_taken(error: DBAPIError) -> list[str]:
+def first_taken(error: DBAPIError, connection: Connection | None) -> list[str]:
     """The fields of the first unique constraint, in the order of the fields, that is violated.
 
     Where several are, each database names another one. So all are looked at here, once the
@@ -299,7 +302,8 @@ def first_taken(error: DBAPIError) -> list[str]:
         for constraint in table.constraints
         if isinstance(constraint, UniqueConstraint)
     ]
-    with contextlib.suppress(SQLAlchemyError), writer.engine.connect() as connection:
+    lent: Any = contextlib.nullcontext(connection) if connection else writer.engine.connect()
+    with contextlib.suppress(SQLAlchemyError), lent as connection:
         for columns in sorted(unique, key=lambda pairs: places[pairs[0][1]]):
             seen = set()
             for row in run.compiled_parameters:
@@ -462,6 +466,27 @@ def begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class Job(NamedTuple):
+    """Something to do for somebody who waits for what comes of it."""
+
+    work: Callable[..., Any]
+    future: asyncio.Future[Any]
+    alone: bool  # whether nobody should have to wait for its end to have committed
+
+    def do(self, *arguments: Any) -> Callable[[], None]:
+        """Do it, and return how to tell what came of it."""
+        try:
+            return functools.partial(self.future.set_result, self.work(*arguments))
+        except StopIteration as error:  # which no future can have
+            return functools.partial(self.future.set_exception, RuntimeError(repr(error)))
+        except BaseException as error:
+            return functools.partial(self.future.set_exception, error)
+
+    def tell(self, what: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.future.get_loop().call_soon_threadsafe(settle, self.future, what)
+
+
 class Threads:
     """Threads that take one job after the other from one queue, first come first served.
 
@@ -471,30 +496,68 @@ class Threads:
 
     def __init__(self, most: int, name: str) -> None:
         self.most, self.name, self.started = most, name, 0
-        self.jobs = queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]]]()
+        self.jobs = queue.SimpleQueue[Job]()
 
-    async def run(self, job: Callable[[], Any]) -> Any:
-        """The result of the job; one whose caller is cancelled is done all the same."""
+    async def run(self, work: Callable[..., Any], *, alone: bool = False) -> Any:
+        """What comes of the work; it is done to its end also when its caller is cancelled."""
         if self.started < self.most:
             self.started += 1
             name = f"{self.name} {self.started}"
             threading.Thread(target=self.work, name=name, daemon=True).start()
         future = asyncio.get_running_loop().create_future()
-        self.jobs.put((job, future))
+        self.jobs.put(Job(work, future, alone))
         return await future
 
     def work(self) -> None:
         while True:
-            job, future = self.jobs.get()
-            try:
-                told = functools.partial(future.set_result, job())
-            except StopIteration as error:  # which no future can have
-                told = functools.partial(future.set_exception, RuntimeError(repr(error)))
-            except BaseException as error:
-                told = functools.partial(future.set_exception, error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                future.get_loop().call_soon_threadsafe(settle, future, told)
-            del job, future, told
+            job = self.jobs.get()
+            job.tell(job.do())
+            del job
+
+
+class CommonCommits(Threads):
+    """The thread of SQLite's one writer, where those who wait together commit together.
+
+    A commit waits until the disk has it, which takes longer than most of what is written. So
+    each has a savepoint in a transaction of all, and is told what came of it after the commit.
+    """
+
+    LONGEST = 0.02  # seconds for which others may join, while the first one waits
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(1, "writer")
+        self.engine = engine
+
+    def work(self) -> None:
+        next_job: Job | None = None
+        while True:
+            next_job = self.work_together(next_job or self.jobs.get())
+
+    def work_together(self, job: Job) -> Job | None:
+        """Do the job and those that wait; return one that was taken and not done."""
+        done, next_job = [(job, cast(Any, None))], None
+        try:
+            with self.engine.begin() as connection:
+                until = time.monotonic() + self.LONGEST
+                done[0] = job, job.do(connection)
+                while True:
+                    # SQLite undoes all of a transaction when a statement in it is interrupted,
+                    # or the disk is full: see "ROLLBACK" in its documentation.
+                    if not cast(Any, connection.connection.dbapi_connection).in_transaction:
+                        raise BusyError(SILENT)
+                    if time.monotonic() > until or self.jobs.empty():
+                        break
+                    next_job = self.jobs.get()
+                    if next_job.alone:
+                        break
+                    done.append((next_job, next_job.do(connection)))
+                    next_job = None
+        except Exception as error:
+            failure = (isinstance(error, BusyError) and error) or explain(error) or error
+            done = [(job, functools.partial(job.future.set_exception, failure)) for job, _ in done]
+        for job, told in done:
+            job.tell(told)
+        return next_job
 
 
 def settle(future: asyncio.Future[Any], tell: Callable[[], None]) -> None:
@@ -516,7 +579,10 @@ class Database:
             size, overflow = 1, 0  # SQLite has one writer at a time: here they queue up in order
         self.engine = new_engine(url, size, overflow, writes=writes)
         self.capacity = size + overflow
-        self.threads = Threads(self.capacity, "writer" if writes else "reader")
+        if writes and self.engine.dialect.name == "sqlite":
+            self.threads: Threads = CommonCommits(self.engine)
+        else:
+            self.threads = Threads(self.capacity, "writer" if writes else "reader")
 
     async def run(self, work: Callable[[], Any], session: Session) -> Any:
         """Do the work in a thread, as one transaction of the session.
@@ -531,7 +597,7 @@ class Database:
         try:
             async with asyncio.timeout(left + 4) as clock:
                 session.info["clock"] = clock, loop
-                return await self.threads.run(job)
+                return await self.threads.run(job, alone=session.info.get("alone", False))
         except (TimeoutError, asyncio.CancelledError) as error:
             session.info["abandoned"] = True
             hang_up(session.info.get("connection"))
@@ -582,21 +648,26 @@ def note_connection(session: Session, _: object, connection: Connection) -> None
 MOST_ATTEMPTS = 50
 
 
-def transact(work: Callable[[], Any], session: Session, latest: float) -> Any:
+def transact(
+    work: Callable[[], Any], session: Session, latest: float, connection: Connection | None = None
+) -> Any:
     """Run the work in the session's transaction and commit it, again where that can help.
+
+    On a connection that is lent to it, in a transaction already, what it commits is a savepoint.
 
     The work is done anew from its start, on a fresh transaction, after a deadlock, a
     serialization failure, a row that changed meanwhile, a connection that was lost before
     the commit, or a conflict that it asked to be run again for (see `retry_on_conflict`).
     """
     failure: Exception = BusyError("Too many requests are waiting. Please try again.")
+    session.bind = connection or session.bind
     for attempt in itertools.count(1):
         if time.monotonic() > latest or "abandoned" in session.info:
             raise failure
         try:
             return attempt_once(work, session)
         except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
-            kind, explained = kind_of(error), explain(error)
+            kind, explained = kind_of(error), explain(error, connection)
             if explained is None:
                 raise
             if kind == "read-only" and session.bind is reader.engine:
@@ -704,17 +775,26 @@ async def write_session(request: Request, response: Response) -> Session:
     return new_session(writer, request, response)
 
 
+async def long_session(request: Request, response: Response) -> Session:
+    """The same for what may take long: on SQLite, nobody's commit waits for its end."""
+    session = new_session(writer, request, response)
+    session.info["alone"] = True
+    return session
+
+
 def new_session(database: Database, request: Request, response: Response) -> Session:
     # Not expired on commit: the answer is made from the rows as they were committed, and an
     # expired one would cost another query. In its info a session knows the request that it is
     # for, the response whose headers it sets, and what `transact` and `hang_up` need.
     time_left(request)  # which begins now
     info = {"database": database, "request": request, "response": response}
-    return Session(database.engine, expire_on_commit=False, info=info)
+    joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
+    return Session(database.engine, expire_on_commit=False, info=info, **joins)
 
 
 Read = Annotated[Session, Depends(read_session)]
 Write = Annotated[Session, Depends(write_session)]
+WriteLong = Annotated[Session, Depends(long_session)]
 
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -144,7 +144,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wtforms.csrf.core import CSRF
 
 import db
-from db import Read, Write, logger, retry_on_conflict, settings
+from db import Read, Write, WriteLong, logger, retry_on_conflict, settings
 from models import (
     MAX_INT,
     MAX_MONEY,
@@ -366,7 +366,7 @@ class Route(db.TransactionRoute):
         # What other dependencies do takes time, so who calls is looked up before them.
         self.admits_first = not self.new_session or len(self.dependant.dependencies) > 1
         once = self.new_session is once_session
-        writes = once or self.new_session is db.write_session
+        writes = self.new_session not in (None, db.read_session)
         model, ids = self.response_model, bool(self.dependant.path_params)
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
         possible = {
@@ -1646,7 +1646,7 @@ def deactivate_users(
 
 
 @app.delete("/users/bulk/inactive", dependencies=[Superuser])
-def delete_inactive_users(session: Write) -> DeletedCount:
+def delete_inactive_users(session: WriteLong) -> DeletedCount:
     """Delete the inactive users, except those with an account."""
     retry_on_conflict(session, "account.user_id")  # one was opened just now
     has_account = exists().where(col(Account.user_id) == User.id)
@@ -2043,7 +2043,7 @@ async def receive_import(request: Request) -> AsyncIterator[Import]:
     openapi_extra={"requestBody": {"required": True, "content": FILES}},
 )
 def import_products(
-    session: Write, upload: Annotated[Import, Depends(receive_import)]
+    session: WriteLong, upload: Annotated[Import, Depends(receive_import)]
 ) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
