@@ -2327,8 +2327,8 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
     """
     refuse_others(session, data.user_id, "An order can only be placed for yourself")
-    user = session.get(User, data.user_id, with_for_update=KEY_SHARE)
-    user = user or not_found(f"User {data.user_id} not found")
+    user = select(User.id).where(User.id == data.user_id).with_for_update(**KEY_SHARE)
+    user_id = session.exec(user).first() or not_found(f"User {data.user_id} not found")
     products = lock_rows(session, Product, [line.product_id for line in data.items])
     lines = []
     for line in data.items:
@@ -2339,7 +2339,7 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     order = Order(
         order_number=new_order_number(session),
         total_amount=sum((line.total_price for line in lines), Decimal(0)),
-        user_id=user.id,
+        user_id=user_id,
         shipping_address=data.shipping_address,
         lines=lines,
     )
@@ -2567,7 +2567,8 @@ def notify(session: Session, order: Order, message: str) -> None:
     session.flush()
     try:
         with session.begin_nested():
-            session.add(Notification(user_id=order.user_id, order_id=order.id, message=message))
+            values = {"user_id": order.user_id, "order_id": order.id, "message": message}
+            session.exec(insert(Notification).values(values))
     except DBAPIError as error:
         if db.kind_of(error) == "retry":  # the whole transaction is gone, not the savepoint
             raise
