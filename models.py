@@ -60,6 +60,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     event,
+    text,
 )
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlalchemy.orm import Mapper, attributes, declared_attr
@@ -261,6 +262,25 @@ def choice(values: type[StrEnum]) -> Any:
     return Enum(values, native_enum=False, length=20)
 
 
+def listed_by(*columns: str) -> tuple[Index, ...]:
+    """An index for each column that lists are filtered or sorted by.
+
+    With the id, by which they are sorted within it: so a page is read from the index as it is,
+    however many rows there are. One on a foreign key's column also serves the foreign key.
+    """
+    return tuple(Index(None, column, "id") for column in columns)
+
+
+def listed_by_false(flag: str) -> Index:
+    """An index for lists of those rows alone, the few, whose flag is false.
+
+    The others are found in whatever order they are asked for. With an index for these too,
+    SQLite would find half a table by it, and sort that, however few rows are asked for.
+    """
+    few, few_on_sqlite = text(f"NOT {flag}"), text(f"{flag} = 0")
+    return Index(None, flag, "id", postgresql_where=few, sqlite_where=few_on_sqlite)
+
+
 # Shared bases ---------------------------------------------------------------------------
 
 
@@ -455,7 +475,11 @@ class ItemBase(Schema):
 
 
 class Item(ItemBase, Versioned, table=True):
-    __table_args__ = (CheckConstraint("price > 0", "price_positive"),)
+    __table_args__ = (
+        CheckConstraint("price > 0", "price_positive"),
+        *listed_by("title", "price"),
+        listed_by_false("is_available"),
+    )
 
 
 class ItemCreate(ItemBase):
@@ -488,6 +512,11 @@ def new_stamp() -> str:
 
 
 class User(Timestamps, UserState, Versioned, table=True):
+    __table_args__ = (
+        *listed_by("username", "created_at"),
+        listed_by_false("is_active"),
+        Index(None, "updated_at"),  # to deactivate who has long been idle
+    )
     is_private: ClassVar[bool] = False
 
     password_hash: str = Field(max_length=255, exclude=True, repr=False)
@@ -583,12 +612,12 @@ class CategoryBase(Schema):
     name: Annotated[str, Field(min_length=1, max_length=100), NO_NUL] = Field(unique=True)
     slug: Slug = Field(unique=True)
     description: OptionalText = None
-    parent_id: OptionalId = Field(
-        default=None, foreign_key="category.id", ondelete="SET NULL", index=True
-    )
+    parent_id: OptionalId = Field(default=None, foreign_key="category.id", ondelete="SET NULL")
 
 
 class Category(Created, CategoryBase, Versioned, table=True):
+    __table_args__ = listed_by("parent_id")
+
     parent: "Category" = Relationship(
         sa_relationship_kwargs={"lazy": "raise", "remote_side": "Category.id"}
     )
@@ -628,9 +657,7 @@ class ProductFields(Schema):
 
 
 class ProductBase(ProductFields):
-    category_id: OptionalId = Field(
-        default=None, foreign_key="category.id", ondelete="SET NULL", index=True
-    )
+    category_id: OptionalId = Field(default=None, foreign_key="category.id", ondelete="SET NULL")
 
 
 class Product(Timestamps, ProductBase, Versioned, table=True):
@@ -638,6 +665,10 @@ class Product(Timestamps, ProductBase, Versioned, table=True):
         UniqueConstraint("name", "category_id"),
         CheckConstraint("price > 0", "price_positive"),
         CheckConstraint("stock_quantity >= 0", "stock_quantity_not_negative"),
+        *listed_by("name", "price", "created_at", "category_id"),
+        listed_by_false("is_active"),
+        # For low stock, too: what is not active is passed over within the index.
+        Index(None, "stock_quantity", "id", "is_active"),
     )
 
     category: Category | None = Relationship(sa_relationship_kwargs={"lazy": "raise"})
@@ -707,18 +738,16 @@ class OrderStatus(StrEnum):
 
 class OrderBase(SQLModel):
     order_number: str = Field(max_length=30, unique=True)
-    status: OrderStatus = Field(
-        default=OrderStatus.pending, sa_type=choice(OrderStatus), index=True
-    )
+    status: OrderStatus = Field(default=OrderStatus.pending, sa_type=choice(OrderStatus))
     total_amount: Money
-    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE")
     shipping_address: OptionalNote = None
 
 
 class Order(Timestamps, OrderBase, Versioned, table=True):
     __table_args__ = (
         CheckConstraint("total_amount > 0", "total_amount_positive"),
-        Index(None, "created_at"),
+        *listed_by("total_amount", "created_at", "user_id", "status"),
     )
 
     lines: list["OrderLine"] = Relationship(
@@ -822,12 +851,14 @@ class DailyOrders(BaseModel):
 
 
 class NotificationBase(SQLModel):
-    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
-    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE", index=True)
+    user_id: Id = Field(foreign_key="user.id", ondelete="CASCADE")
+    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE")
     message: str = Field(max_length=500)
 
 
 class Notification(Created, NotificationBase, Entity, table=True):
+    __table_args__ = listed_by("user_id", "order_id")
+
     user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
     order: Order = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
@@ -843,13 +874,13 @@ class PostStatus(StrEnum):
 
 class PostTag(SQLModel, table=True):
     __tablename__ = "post_tag"
+    __table_args__ = (Index(None, "tag_id", "post_id"),)
 
     post_id: int = Field(primary_key=True, foreign_key="post.id", ondelete="CASCADE")
     tag_id: int = Field(
         primary_key=True,
         foreign_key="tag.id",
         ondelete="CASCADE",
-        index=True,
         sa_column_kwargs={"info": {"field": "tag_ids"}},
     )
 
@@ -860,12 +891,12 @@ class PostBase(Schema):
     content: Annotated[str, Field(min_length=1, max_length=100_000), NO_NUL] = Field(
         sa_type=LongText
     )
-    status: PostStatus = Field(default=PostStatus.draft, sa_type=choice(PostStatus), index=True)
+    status: PostStatus = Field(default=PostStatus.draft, sa_type=choice(PostStatus))
 
 
 class PostRow(PostBase):
     view_count: int = 0
-    author_id: Id = Field(foreign_key="user.id", ondelete="CASCADE", index=True)
+    author_id: Id = Field(foreign_key="user.id", ondelete="CASCADE")
 
 
 class PostDates(Timestamps):
@@ -873,6 +904,7 @@ class PostDates(Timestamps):
 
 
 class Post(PostDates, PostRow, Versioned, table=True):
+    __table_args__ = listed_by("title", "created_at", "view_count", "author_id", "status")
     is_private: ClassVar[bool] = False
 
     author: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
@@ -941,12 +973,15 @@ class TagUpdate(Partial, TagBase):
 
 
 class AccountBase(Schema):
-    user_id: Id = Field(foreign_key="user.id", ondelete="RESTRICT", index=True)
+    user_id: Id = Field(foreign_key="user.id", ondelete="RESTRICT")
     balance: Balance = Decimal(0)
 
 
 class Account(Created, AccountBase, Entity, table=True):
-    __table_args__ = (CheckConstraint("balance >= 0", "balance_not_negative"),)
+    __table_args__ = (
+        CheckConstraint("balance >= 0", "balance_not_negative"),
+        *listed_by("user_id"),
+    )
 
     user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
@@ -963,8 +998,8 @@ class TransferStatus(StrEnum):
 
 
 class TransferBase(Schema):
-    from_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
-    to_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
+    from_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT")
+    to_account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT")
     amount: Price
 
 
@@ -976,6 +1011,7 @@ class Transfer(Created, TransferState, Entity, table=True):
     __table_args__ = (
         CheckConstraint("amount > 0", "amount_positive"),
         CheckConstraint("from_account_id <> to_account_id", "accounts_differ"),
+        *listed_by("from_account_id", "to_account_id"),
     )
 
     from_account: Account = Relationship(
@@ -998,13 +1034,15 @@ class TransferCreate(TransferBase):
 
 
 class PaymentBase(SQLModel):
-    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE", index=True)
+    order_id: Id = Field(foreign_key="order.id", ondelete="CASCADE")
     account_id: Id = Field(foreign_key="account.id", ondelete="RESTRICT", index=True)
     amount: Price
     refunded_at: datetime | None = None
 
 
 class Payment(Created, PaymentBase, Entity, table=True):
+    __table_args__ = listed_by("order_id")
+
     order: Order = Relationship(sa_relationship_kwargs={"lazy": "raise"})
     account: Account = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 

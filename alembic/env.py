@@ -77,6 +77,11 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     return f"sa.{item.impl_instance!r}" if isinstance(item, sa.TypeDecorator) else False
 
 
+def include_name(name: str | None, kind: str, _: Any) -> bool:
+    """Leave the indexes for searches alone, which are on PostgreSQL only, and not in models.py."""
+    return not (kind == "index" and name and name.endswith("_trgm"))
+
+
 def drop_tables_whole(_: Any, __: Any, directives: list[Any]) -> None:
     """Leave out of a downgrade what drops the indexes of a table that it drops anyway.
 
@@ -105,6 +110,7 @@ with engine.connect() as connection, locked(connection):
         connection=connection,
         target_metadata=SQLModel.metadata,
         render_as_batch=True,
+        include_name=include_name,
         render_item=render_item,
         process_revision_directives=drop_tables_whole,
         transactional_ddl=connection.dialect.name not in MYSQL,
