@@ -1,0 +1,284 @@
+"""No route reads or sorts a whole table, but for a few: the plans of what the routes really run.
+
+A new route, sort or filter is tried by itself. MariaDB and MySQL are left out: what they plan
+depends on how full their tables are, and they have no way to rule a plan out.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from conftest import empty
+from pydantic import SecretStr
+from sqlmodel import Session, SQLModel
+from test_contract import LISTS, PATHS, SORTS, filled
+
+import db
+import main
+import models
+
+ROWS = 2000  # in each table
+RARE = 400  # one row of so many has the rare one of a few values
+MOST = {  # lists that leave few rows out, and so are read in order, up to the end of a page
+    "/products/with-categories": "of the active products, which most are",
+}
+WHOLE = {  # routes that read a whole table, and why they may
+    "/categories/tree": "it is all of the categories, of which a shop has few",
+    "/orders/stats/summary": "sums up all orders",
+    "/orders/stats/daily": "sums up all orders of some days",
+    "/products/by-category-stats": "sums up all products",
+    "/users/stats/active-count": "counts",
+    "/users/top-spenders": "sums up all orders",
+    "/notifications/events": "never ends; it reads by id",
+    "/health/db": "reads the one row of alembic_version",
+}
+MAY_SORT = {  # what is sorted once it is found, since an index cannot do both, and why it may
+    "min_price": "a range by an index; or in order, if the range has many rows",
+    "max_price": "as min_price",
+    "max_stock": "as min_price",
+    "q": "what a search finds",
+    "account_id": "one account's transfers, found by two indexes",
+    "tag": "the posts that have a tag",
+}
+OWN_MAY_SORT = {
+    "/transfers/": "the transfers from one user's accounts",
+    "/posts/": "those that are published, or one's own: two indexes, or in order",
+}
+VALUES = {  # of filters, such that few rows have them
+    "min_price": str(ROWS - 3),
+    "max_price": "3",
+    "max_stock": "3",
+    "threshold": "3",
+    "limit": "2",
+    "tag": "slug7",
+    "q": str(ROWS - 1),
+}
+ON_SQLITE = {  # what SQLite looks for in a whole table, in order and up to the end of a page
+    "min_price": "without statistics it takes every range for a wide one",
+    "max_price": "as min_price",
+    "max_stock": "as min_price",
+    "q": "it has no index for what is anywhere in a text",
+    "tag": "for each post it looks for the tag",
+    "/posts/{post_id}": "it makes the join of all tags with all posts first",
+}
+PARTIAL = {  # indexes that have only the rows that are asked for
+    index.name
+    for table in SQLModel.metadata.tables.values()
+    for index in table.indexes
+    if index.dialect_options["postgresql"]["where"] is not None
+}
+PAGING = {"skip", "limit", "count", "sort", "page", "page_size", "format", "days"}
+
+
+def parameters(path: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = PATHS[path]["get"].get("parameters", [])
+    return [parameter for parameter in listed if parameter["in"] == "query"]
+
+
+def value_of(parameter: dict[str, Any]) -> str:
+    """A value of a parameter; of a filter, one that few rows have."""
+    schema = parameter["schema"]
+    for choice in schema.get("anyOf", [schema]):
+        if "$ref" in choice:
+            name = choice["$ref"].rpartition("/")[2]
+            return str(main.app.openapi()["components"]["schemas"][name]["enum"][-1])
+        if choice.get("type") == "boolean":
+            return "false"
+    return VALUES.get(parameter["name"], "7")
+
+
+def queries(path: str) -> Iterator[str]:
+    """No filter, each filter, and each sort; in short pages, as there are few rows."""
+    needed = "".join(
+        f"{p['name']}={value_of(p)}&"
+        for p in parameters(path)
+        if p.get("required") or p["name"] == "limit"
+    )
+    yield needed
+    for parameter in parameters(path):
+        if parameter["name"] not in PAGING:
+            yield f"{needed}{parameter['name']}={value_of(parameter)}"
+    for sort in (sort for sorted_path, sort in SORTS if sorted_path == path):
+        yield f"{needed}sort={sort}"
+
+
+CASES = [
+    (path, query)
+    for path, methods in PATHS.items()
+    if "get" in methods and path not in WHOLE and path not in MOST
+    for query in queries(path)
+]
+
+
+def some_row(table: sa.Table, n: int, rows: int) -> dict[str, Any]:
+    """Row n of a table of so many: what it refers to has the same number."""
+    row: dict[str, Any] = {}
+    for column in table.columns:
+        name, type_ = column.name, column.type
+        if column.computed or name == "id":
+            continue
+        if name == "email":
+            row[name] = f"user{n}@example.com"
+        elif name == "to_account_id":
+            row[name] = n % rows + 1
+        elif name == "parent_id":
+            row[name] = n - 1 or None
+        elif isinstance(type_, sa.Enum):
+            row[name] = type_.enums[-1 if n % RARE == 0 else 0]
+        elif isinstance(type_, sa.Boolean):
+            row[name] = n % RARE > 0
+        elif name.endswith("_at"):
+            row[name] = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n)
+        elif isinstance(type_, sa.JSON):
+            row[name] = []
+        elif isinstance(type_, sa.Integer):
+            row[name] = n
+        elif isinstance(type_, models.MoneyType):
+            row[name] = Decimal(n)
+        else:
+            row[name] = f"SKU{n}" if name == "sku" else f"{name}{n}"
+    return row
+
+
+@pytest.fixture(scope="module")
+def seen(database: str) -> Iterator[list[tuple[str, Any]]]:
+    """The statements that the app has run for reading, on a shop that is not small."""
+    engine, statements = db.reader.engine, list[tuple[str, Any]]()
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        pytest.skip("see above")
+    empty(db.writer.engine)
+    with db.writer.engine.begin() as connection:
+        for table in SQLModel.metadata.sorted_tables:
+            rows = [some_row(table, n, ROWS) for n in range(1, ROWS + 1)]
+            connection.execute(table.insert(), rows)
+    if engine.dialect.name == "postgresql":  # by itself it does so every minute
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
+            connection.exec_driver_sql("VACUUM ANALYZE")
+            connection.exec_driver_sql("RESET default_transaction_read_only")
+
+    def note(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:
+        statements.append((statement, values))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    sa.event.remove(engine, "before_cursor_execute", note)
+    empty(db.writer.engine)
+
+
+def faults(statements: Sequence[tuple[str, Any]], *, may_sort: bool, before: str = "") -> list[str]:
+    """What is wrong with the plans of these statements, once `before` has been executed."""
+    found = []
+    engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        run = connection.exec_driver_sql
+        if engine.dialect.name == "postgresql":
+            # Also where the tables are small, it shall show whether it could do without.
+            for plan in ("seqscan", "hashjoin", "mergejoin"):
+                run(f"SET enable_{plan} = off")
+        else:
+            run("BEGIN")
+        if before:
+            run(before)
+        for statement, values in statements:
+            if not statement.startswith("SELECT") or statement.startswith("SELECT count("):
+                continue  # who asks for a total has it counted
+            is_list, has_where = "LIMIT" in statement, "WHERE" in statement
+            if engine.dialect.name == "postgresql":
+                run(f"SET enable_sort = {'off' if is_list and not may_sort else 'on'}")
+            look = of_postgresql if engine.dialect.name == "postgresql" else of_sqlite
+            explain = {of_postgresql: "EXPLAIN (FORMAT JSON) ", of_sqlite: "EXPLAIN QUERY PLAN "}
+            rows = run(explain[look] + statement, values).all()
+            wrong = look(rows, has_where or not is_list, is_list and not may_sort)
+            found += [f"{fault} in {statement} {values}" for fault in wrong]
+        connection.rollback()
+    return found
+
+
+def of_sqlite(rows: Sequence[Any], no_scan: bool, no_sort: bool) -> Iterator[str]:
+    for row in rows:
+        if no_scan and re.match(r"SCAN (?!\(subquery|CONSTANT)", row.detail):
+            yield row.detail
+        if no_sort and row.detail == "USE TEMP B-TREE FOR ORDER BY":
+            yield row.detail
+
+
+def of_postgresql(rows: Sequence[Any], no_scan: bool, no_sort: bool) -> Iterator[str]:
+    plan = rows[0][0]
+    nodes = [(json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        kind = node["Node Type"]
+        is_whole = "Index" in kind and "Index Cond" not in node
+        is_whole &= node.get("Index Name") not in PARTIAL
+        if kind == "Seq Scan" or (no_scan and is_whole):
+            yield f"{kind} of {node.get('Relation Name')}"
+        if no_sort and kind == "Sort":  # an Incremental Sort is of rows with the same value
+            yield kind
+
+
+def may_sort(query: str) -> bool:
+    return has_one_of(query, MAY_SORT)
+
+
+def has_one_of(query: str, names: Collection[str]) -> bool:
+    return any(part.partition("=")[0] in names for part in query.split("&"))
+
+
+@pytest.mark.parametrize(("path", "query"), CASES)
+def test_no_route_reads_or_sorts_a_whole_table(
+    seen: list[tuple[str, Any]], app_client: httpx2.Client, path: str, query: str
+) -> None:
+    if db.reader.engine.dialect.name == "sqlite" and (
+        path in ON_SQLITE or has_one_of(query, ON_SQLITE)
+    ):
+        pytest.skip("see ON_SQLITE")
+    seen.clear()
+    url = filled(path).replace("SKU-1", "SKU1").replace("product-1", "slug1")
+    response = app_client.get(f"{url}?{query}")
+    assert response.status_code in (200, 401), response.text
+    assert not faults(seen, may_sort=may_sort(query))
+
+
+@pytest.mark.parametrize("path", [path for path in LISTS if path not in MOST])
+def test_the_lists_of_ones_own_read_and_sort_no_whole_table(
+    seen: list[tuple[str, Any]],
+    app_client: httpx2.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    monkeypatch.setattr(db.settings, "secret_key", SecretStr("k" * 32))
+    with Session(db.reader.engine) as session:
+        user = session.get(models.User, 1)
+        assert user is not None
+        user.is_superuser = False
+        token = main.token_for(user).access_token
+        session.expunge_all()
+    seen.clear()
+    response = app_client.get(filled(path), headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code in (200, 403, 422), response.text
+    assert not faults(seen, may_sort=path in OWN_MAY_SORT)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("sort=price", "ix_item_price_id"),
+        ("sort=-title", "ix_item_title_id"),
+        ("is_available=false", "ix_item_is_available_id"),
+    ],
+)
+def test_a_missing_index_is_noticed(
+    seen: list[tuple[str, Any]], app_client: httpx2.Client, query: str, index: str
+) -> None:
+    seen.clear()
+    app_client.get(f"/items/?{query}")
+    assert not faults(seen, may_sort=may_sort(query))
+    assert faults(seen, may_sort=may_sort(query), before=f"DROP INDEX {index}")
