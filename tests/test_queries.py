@@ -1,0 +1,183 @@
+"""How many statements a route executes does not depend on how many rows it is about."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from conftest import Json, Make, empty
+from sqlmodel import Session, SQLModel
+from test_contract import PATHS, filled
+from test_plans import parameters, some_row
+
+import db
+import main
+
+FEW, MANY = 3, 30
+ENDLESS = "/notifications/events"
+READS = [path for path, methods in PATHS.items() if "get" in methods and path != ENDLESS]
+
+
+@pytest.fixture
+def executed(database: str) -> Iterator[list[str]]:
+    """The statements that the app executes."""
+    statements = list[str]()
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement)
+
+    engines = db.reader.engine, db.writer.engine
+    for engine in engines:
+        sa.event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    for engine in engines:
+        sa.event.remove(engine, "before_cursor_execute", note)
+
+
+def fill(rows: int, *, of_one: bool) -> None:
+    """So many rows in each table, that belong each to another one, or all to the first."""
+    empty(db.writer.engine)
+    with db.writer.engine.begin() as connection:
+        for table in SQLModel.metadata.sorted_tables:
+            made = [some_row(table, n, rows) for n in range(1, rows + 1)]
+            if of_one:
+                keys = [key.parent.name for key in table.foreign_keys]
+                belonging = dict.fromkeys(keys[:1], 1) if table.name != "category" else {}
+                made = [row | belonging for row in made]
+                if table.name == "transfer":
+                    made = [row | {"from_account_id": 1, "to_account_id": 2} for row in made]
+            connection.execute(table.insert(), made)
+
+
+@pytest.mark.parametrize("of_one", [False, True], ids=["each its own", "all of the first"])
+def test_a_get_executes_as_many_statements_for_many_rows_as_for_few(
+    client: httpx2.Client, executed: list[str], of_one: bool
+) -> None:
+    counts: dict[str, list[int]] = {path: [] for path in READS}
+    for rows in (FEW, MANY):
+        fill(rows, of_one=of_one)
+        for path in READS:
+            names = {parameter["name"] for parameter in parameters(path)}
+            query: dict[str, Any] = {"limit": 100, "page_size": 100, "q": "name", "count": "true"}
+            executed.clear()
+            url = filled(path).replace("SKU-1", "SKU1").replace("product-1", "slug1")
+            response = client.get(url, params={n: v for n, v in query.items() if n in names})
+            assert response.status_code in (200, 401), response.text
+            counts[path].append(len(executed))
+    assert {path: found for path, found in counts.items() if found[0] != found[1]} == {}
+
+
+def order_of(client: httpx2.Client, make: Make, lines: int) -> Json:
+    if lines == FEW:
+        make("users")
+    sold = [make("products")["id"] for _ in range(lines)]
+    return {"user_id": 1, "items": [{"product_id": id, "quantity": 1} for id in sold]}
+
+
+def placing(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    return client.build_request("POST", "/orders/", json=order_of(client, make, rows))
+
+
+def cancelling(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    placed = make("orders", **order_of(client, make, rows))
+    return client.build_request("PATCH", f"/orders/{placed['id']}/status?new_status=cancelled")
+
+
+def bulk(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    users = [
+        {"username": f"u{rows}_{n}", "email": f"u{rows}_{n}@x.org", "password": "Password1"}
+        for n in range(rows)
+    ]
+    return client.build_request("POST", "/users/bulk", json=users)
+
+
+def importing(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    lines = "".join(f"S{rows}-{n},Thing {rows} {n},1\n" for n in range(rows))
+    headers = {"Content-Type": "text/csv"}
+    content = f"sku,name,price\n{lines}"
+    return client.build_request("POST", "/products/import", content=content, headers=headers)
+
+
+def importing_again(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    client.send(importing(client, make, rows))
+    lines = "".join(f"S{rows}-{n},2\n" for n in range(rows))
+    headers = {"Content-Type": "text/csv"}
+    content = f"sku,price\n{lines}"
+    return client.build_request("POST", "/products/import", content=content, headers=headers)
+
+
+def posting(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    if rows == FEW:
+        make("users")
+    body = {"title": "Post", "content": "Text.", "author_id": 1}
+    tags = [make("tags")["id"] for _ in range(rows)]
+    return client.build_request("POST", "/posts/", json=body | {"tag_ids": tags})
+
+
+def retagging(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    post = client.send(posting(client, make, rows)).json()
+    tags = [make("tags")["id"] for _ in range(rows)]
+    return client.build_request("PATCH", f"/posts/{post['id']}", json={"tag_ids": tags})
+
+
+def closing(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    category = make("categories")["id"]
+    for _ in range(rows):
+        make("products", category_id=category)
+    return client.build_request("DELETE", f"/categories/{category}")
+
+
+def leaving(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    user = make("users")["id"]
+    for _ in range(rows):
+        make("posts", author_id=user)
+    return client.build_request("DELETE", f"/users/{user}")
+
+
+WRITES = [placing, cancelling, bulk, importing, importing_again]
+WRITES += [posting, retagging, closing, leaving]
+# What the ORM executes row by row, here and nowhere else: the change of a row with a version,
+# whose count of changed rows it wants to know; on SQLite what it inserts with ids to be given.
+CHANGES = {"placing": 1, "cancelling": 1}
+INSERTS = {"placing": 1, "bulk": 1}
+
+
+@pytest.mark.parametrize("about", WRITES)
+def test_a_write_executes_no_more_statements_for_many_rows_than_it_has_to(
+    client: httpx2.Client,
+    make: Make,
+    executed: list[str],
+    about: Callable[[httpx2.Client, Make, int], httpx2.Request],
+) -> None:
+    counts = []
+    for rows in (FEW, MANY):
+        request = about(client, make, rows)
+        executed.clear()
+        response = client.send(request)
+        assert response.is_success, response.text
+        counts.append(len(executed))
+    is_sqlite = db.writer.engine.dialect.name == "sqlite"
+    by_row = CHANGES.get(about.__name__, 0) + (INSERTS.get(about.__name__, 0) if is_sqlite else 0)
+    assert counts[1] - counts[0] == by_row * (MANY - FEW)
+
+
+def test_a_query_for_each_row_is_noticed(
+    client: httpx2.Client, executed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = main.page
+
+    def with_more(session: Session, *arguments: Any) -> list[Any]:
+        rows = usual(session, *arguments)
+        for row in rows:
+            session.refresh(row)
+        return rows
+
+    monkeypatch.setattr(main, "page", with_more)
+    counts = []
+    for rows in (FEW, MANY):
+        fill(rows, of_one=False)
+        executed.clear()
+        assert client.get("/items/?limit=100").status_code == 200
+        counts.append(len(executed))
+    assert counts[1] - counts[0] == MANY - FEW
