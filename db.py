@@ -367,9 +367,16 @@ def new_engine(url: str, size: int, overflow: int, *, writes: bool) -> Engine:
     return engine
 
 
+SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
+
+
 def engine_options(url: str, size: int, overflow: int, *, writes: bool) -> dict[str, Any]:
-    dialect = make_url(url).get_backend_name()
+    dialect, query = make_url(url).get_backend_name(), make_url(url).query
     options: dict[str, Any] = {}
+    connect_args = driver_options(dialect, writes=writes)
+    # A session that can only read is "read-only" to libpq, whatever server it is on.
+    if not writes and (server := SERVERS_MEANT.get(str(query.get("target_session_attrs")))):
+        connect_args["target_session_attrs"] = server
     if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
         options = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     elif dialect in ("mysql", "mariadb"):
@@ -381,7 +388,7 @@ def engine_options(url: str, size: int, overflow: int, *, writes: bool) -> dict[
         "pool_recycle": settings.db_pool_recycle,
         "echo": settings.database_echo,
         "hide_parameters": True,  # among them are the hashes of passwords
-        "connect_args": driver_options(dialect, writes=writes),
+        "connect_args": connect_args,
         **options,
     }
 
