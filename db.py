@@ -87,6 +87,20 @@ DRIVERS = {
 }
 
 
+def name_each_host(url: str) -> str:
+    """Several hosts as SQLAlchemy names them, `//user@/name?host=h1:p1&host=h2:p2`.
+
+    PostgreSQL's own way, which is in its manual, is `//user@h1:p1,h2:p2/name`.
+    """
+    host = r"[^/?@:,[]+(?::\d+)?"
+    several = rf"(postgres[^/]*://(?:[^/?@]*@)?)({host}(?:,{host})+)(/[^?]*)\??(.*)"
+    if not (found := re.fullmatch(several, url)):
+        return url
+    start, hosts, name, query = found.groups()
+    each = [f"host={host}" for host in hosts.split(",")]
+    return f"{start}{name}?{'&'.join(filter(None, [*each, query]))}"
+
+
 class Settings(BaseSettings):
     """Read from the environment and from a file `.env`; the names are those of the fields."""
 
@@ -114,7 +128,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         try:
-            url = make_url(value)
+            url = make_url(name_each_host(value))
         except (ArgumentError, ValueError):
             raise ValueError("is not a database URL such as sqlite:///./app.db") from None
         driver = DRIVERS.get(url.drivername, url.drivername)
