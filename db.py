@@ -316,8 +316,10 @@ def first_taken(error: DBAPIError, connection: Connection | None) -> list[str]:
         for constraint in table.constraints
         if isinstance(constraint, UniqueConstraint)
     ]
-    lent: Any = contextlib.nullcontext(connection) if connection else writer.engine.connect()
-    with contextlib.suppress(SQLAlchemyError), lent as connection:
+    with (
+        contextlib.suppress(SQLAlchemyError),
+        contextlib.nullcontext(connection) if connection else writer.engine.connect() as looking,
+    ):
         for columns in sorted(unique, key=lambda pairs: places[pairs[0][1]]):
             seen = set()
             for row in run.compiled_parameters:
@@ -332,7 +334,7 @@ def first_taken(error: DBAPIError, connection: Connection | None) -> list[str]:
                 same = [column == value for (column, _), value in zip(columns, values, strict=True)]
                 if (id := row.get(f"{table.name}_id")) is not None:  # of the row of an UPDATE
                     same.append(table.columns["id"] != id)
-                if (*values,) in seen or connection.scalar(select(exists().where(*same))):
+                if (*values,) in seen or looking.scalar(select(exists().where(*same))):
                     return [field for _, field in columns]
                 seen.add((*values,))
     return []

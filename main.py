@@ -131,10 +131,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, HTTPConnection
@@ -909,7 +910,8 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
 def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
     """Delete some of the rows that have expired, but none that another is deleting."""
     id = col(model.id)
-    some = select(id).where(expired).order_by(id).limit(100).with_for_update(skip_locked=True)
+    some = select(id).where(expired).order_by(expired.left).limit(100)
+    some = some.with_for_update(skip_locked=True)
     if ids := session.exec(some).all():
         session.exec(delete(model).where(id.in_(ids)))
 
@@ -1010,7 +1012,7 @@ def free_slug(
     candidates = [base, *(f"{base}-{n}" for n in range(first, first + 8))]
     used = {*session.exec(select(model.slug).where(model.slug.in_(candidates))), *taken} - {own}
     if used.issuperset(candidates):  # a rare name: now look at all of them
-        like = select(model.slug).where(model.slug.startswith(f"{base}-"))
+        like = select(model.slug).where(model.slug > f"{base}-", model.slug < f"{base}.")
         used = {*session.exec(like), *taken} - {own}
         candidates = [f"{base}-{n}" for n in range(first, first + len(used) + 1)]
     return next(slug for slug in candidates if slug not in used)
@@ -1203,7 +1205,11 @@ def admit(session: Session) -> None:
         return
     id, is_superuser = state.claims.sub, col(User.is_superuser)
     still_valid = col(User.id) == id, col(User.stamp) == state.claims.stamp, col(User.is_active)
-    found = session.exec(select(is_superuser).where(*still_valid)).first()
+    query = select(is_superuser).where(*still_valid)
+    found = session.exec(query).first()
+    if found is None and settings.database_read_url and session.info["database"] is db.reader:
+        with Session(db.writer.engine) as primary:  # a replica may not know them yet
+            found = primary.exec(query).first()
     if found is None:
         raise unauthorized(BAD_TOKEN, "invalid_token")
     if state.who == "superuser" and not found:
@@ -2578,7 +2584,6 @@ def notify(session: Session, order: Order, message: str) -> None:
 # Posts ----------------------------------------------------------------------------------
 
 WITH_TAGS = selectinload(cast(Any, Post.tags))
-WITH_TAGS_AT_ONCE = joinedload(cast(Any, Post.tags))  # in one statement: as of one moment
 NOT_THE_AUTHOR = "The author of a post has to be yourself"
 
 
@@ -2605,7 +2610,8 @@ def list_posts(
     if status is not None:
         query = query.where(Post.status == status)
     if tag is not None:
-        query = query.where(cast(Any, Post.tags).any(Tag.slug == tag))
+        tagged = select(PostTag.post_id).join(Tag).where(Tag.slug == tag)
+        query = query.where(col(Post.id).in_(tagged))
     if q:
         query = query.where(contains(Post.title, q))
     return page(session, query, paging, sort)
@@ -2623,7 +2629,9 @@ def create_post(session: Write, data: PostCreate) -> Post:
 @app.get("/posts/{post_id}", dependencies=[Anyone], response_model=PostRead)
 def read_post(session: Read, post_id: Id) -> Post:
     """Read a post with its tags; one that is not published, only its author."""
-    post = get_or_404(session, Post, post_id, WITH_TAGS_AT_ONCE)
+    at_once = select(Post).outerjoin(PostTag).outerjoin(Tag).order_by(col(Tag.id))
+    query = at_once.where(Post.id == post_id).options(contains_eager(cast(Any, Post.tags)))
+    post = session.exec(query).unique().first() or not_found("Post not found")
     refuse_draft(session, post)
     return post
 
@@ -2975,6 +2983,7 @@ def body_of(body: type[B], sent: dict[str, Any]) -> B:
     for name, info in body.model_fields.items():
         value = sent.get(name)
         value = sorted(value) if isinstance(value, set) else value
+        value = value.replace("\r\n", "\n") if isinstance(value, str) else value  # as forms send
         if value not in ("", None):
             values[name] = value
         elif may_be_null(info):
@@ -3004,7 +3013,8 @@ def form_field(view: "AdminView", name: str, info: FieldInfo) -> Any:
         choices = [(value, value) for value in kind]
         return wtforms.SelectField(label, choices=choices, render_kw={"class": "form-select"})
     if kind is SecretStr:
-        return wtforms.PasswordField(label, **look)
+        hint = "Left empty, it stays as it is." if info.default is MISSING else ""
+        return wtforms.PasswordField(label, description=hint, **look)
     longest = max((getattr(m, "max_length", 0) or 0 for m in info.metadata), default=0)
     default = "" if info.is_required() or info.default in (None, MISSING) else info.default
     field_type = wtforms.TextAreaField if longest > 500 else wtforms.StringField
@@ -3019,6 +3029,7 @@ def label_of(name: str) -> str:
 
 
 NUMBER = Markup('<span class="number">{}</span>')
+LONG = Markup('<span class="long">{}</span>')
 
 
 class RefusedError(Exception):
@@ -3030,6 +3041,7 @@ class AdminView(ModelView):
 
     routes: ClassVar[tuple[Any, Any, Any]] = None, None, None  # to create, to update, to delete
     related: ClassVar[dict[str, type[Entity]]] = {}  # by the name of the field
+    loads: ClassVar[list[Any]] = []  # what else the names of rows are made of
     column_default_sort = ("id", True)
     page_size = 20
     page_size_options: ClassVar[list[int]] = [20, 50, 100]
@@ -3059,8 +3071,11 @@ class AdminView(ModelView):
         own = [r if r in self._relation_names else n for n, r in zip(shown, names, strict=True)]
         return own + [name for name in ("lines", "tags") if name in self._relation_names]
 
+    def list_query(self, request: Request) -> Any:
+        return super().list_query(request).options(*self.loads)
+
     def form_details_query(self, request: Request) -> Any:
-        query = super().form_details_query(request)
+        query = super().form_details_query(request).options(*self.loads)
         lines = selectinload(cast(Any, Order.lines)).joinedload(cast(Any, OrderLine.product))
         return query.options(lines) if self.model is Order else query
 
@@ -3081,7 +3096,11 @@ class AdminView(ModelView):
 
     async def get_list_value(self, obj: Any, prop: str, request: Any = None) -> tuple[Any, Any]:
         value, shown = await super().get_list_value(obj, prop, request)
-        return value, NUMBER.format(f"{value:,}") if prop in self.amounts else shown
+        if prop in self.amounts:
+            shown = NUMBER.format(f"{value:,}")
+        elif isinstance(shown, str) and len(shown) > 50:
+            shown = LONG.format(shown)
+        return value, shown
 
     async def get_detail_value(self, obj: Any, prop: str, request: Any = None) -> tuple[Any, Any]:
         value, shown = await super().get_detail_value(obj, prop, request)
@@ -3167,17 +3186,28 @@ class AdminView(ModelView):
 class NewOrder(Schema):
     user_id: Id
     lines: Annotated[
-        str, Field(max_length=5000, description="On each line a SKU and how many."), NO_NUL
+        str,
+        Field(
+            min_length=1,
+            max_length=5000,
+            description='A product on each line: its SKU and how many, as in "HEA-00001 2".',
+        ),
+        NO_NUL,
     ]
     shipping_address: OptionalNote = None
+
+
+BASKET_LINE = re.compile(r"([A-Za-z0-9-]+)(?:[\s,;]+([0-9]{1,5}))?")
 
 
 def place_order(session: Session, data: NewOrder) -> Order:
     items = []
     for line in filter(None, map(str.strip, data.lines.splitlines())):
-        sku, _, quantity = line.rpartition(" ")
-        product = first_or_404(session, select(Product).where(Product.sku == sku.strip().upper()))
-        items.append({"product_id": product.id, "quantity": quantity})
+        found = BASKET_LINE.fullmatch(line) or bad_request(f"This is no SKU and a number: {line}")
+        sku, quantity = found.groups("1")
+        product = session.exec(select(Product.id).where(Product.sku == sku.upper())).first()
+        product = product or bad_request(f"No product has the SKU {sku}")
+        items.append({"product_id": product, "quantity": quantity})
     return create_order(
         session, OrderCreate.model_validate(data.model_dump(exclude={"lines"}) | {"items": items})
     )
@@ -3249,7 +3279,8 @@ class LookUp(QueryAjaxModelLoader):
     async def get_list(self, request: Request, term: str) -> list[Any]:
         views = (view for view in admin.views if isinstance(view, AdminView))
         view = next(view for view in views if view.model is self.model)
-        found = view.search_query(select(self.model), term).order_by(cast(Any, self.pk))
+        query: Any = select(self.model).options(*view.loads)
+        found = view.search_query(query, term).order_by(cast(Any, self.pk))
         rows: list[Any] = await view._run_query(found.limit(self.limit))
         return rows
 
@@ -3394,6 +3425,7 @@ class AccountAdmin(AdminView, model=Account):
         created_filter(Account),
     ]
     routes = create_account, update_account, delete_account
+    loads = [selectinload(cast(Any, Account.user))]
     related = {"user_id": User}
 
 
@@ -3403,6 +3435,10 @@ class TransferAdmin(AdminView, model=Transfer):
     column_searchable_list = ["from_account.user.username"]
     column_filters = [values_filter("status", TransferStatus), created_filter(Transfer)]
     routes = create_transfer, None, None
+    loads = [
+        selectinload(cast(Any, account)).joinedload(cast(Any, Account.user))
+        for account in (Transfer.from_account, Transfer.to_account)
+    ]
     related = {"from_account_id": Account, "to_account_id": Account}
 
 
@@ -3419,6 +3455,7 @@ class PaymentAdmin(AdminView, model=Payment):
         created_filter(Payment),
     ]
     routes = pay_order, None, None
+    loads = [selectinload(cast(Any, Payment.account)).joinedload(cast(Any, Account.user))]
     related = {"order_id": Order, "account_id": Account}
 
 
@@ -3429,6 +3466,15 @@ class ShopAdmin(Admin):
     async def index(self, request: Request) -> Response:
         numbers = await read_rows(request, dashboard)
         return await self.templates.TemplateResponse(request, "dashboard.html", numbers)
+
+    @staticmethod
+    async def _handle_form_data(request: Request, obj: Any = None) -> FormData:
+        sent = await request.form()
+        if any(isinstance(value, UploadFile) for value in sent.values()):
+            await sent.close()
+            raise HTTPException(400, "No field here takes a file")
+        form: FormData = await Admin._handle_form_data(request, obj)
+        return form
 
     async def list(self, request: Request) -> Response:
         if "error" in request.query_params:  # which would be shown, whoever wrote it
@@ -3650,6 +3696,7 @@ def createsuperuser(
         try:
             session.commit()
         except DBAPIError as error:
+            session.rollback()
             sys.exit(str(db.explain(error) or error.orig))
     print(f"{username} may do everything now.")
 
@@ -3893,7 +3940,7 @@ def demo_payment(order: Order, account_id: int) -> dict[str, Any]:
 
 # After all routes: a path without parameters comes before one with them, in whatever order
 # the sections have them, so that /users/page is not the user with the id "page".
-documented = list(app.routes)  # in the order of the sections
+documented = sorted(app.routes, key=lambda route: getattr(route, "tags", None) != ["service"])
 app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
 
 if __name__ == "__main__":

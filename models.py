@@ -985,6 +985,10 @@ class Account(Created, AccountBase, Entity, table=True):
 
     user: User = Relationship(sa_relationship_kwargs={"lazy": "raise"})
 
+    def __str__(self) -> str:
+        owner = self.__dict__.get("user")  # where it is loaded
+        return f"{owner}, account {self.id}" if owner else f"Account {self.id}"
+
 
 class AccountCreate(AccountBase):
     model_config = example(user_id=1, balance=100)

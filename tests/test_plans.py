@@ -64,8 +64,6 @@ ON_SQLITE = {  # what SQLite looks for in a whole table, in order and up to the 
     "max_price": "as min_price",
     "max_stock": "as min_price",
     "q": "it has no index for what is anywhere in a text",
-    "tag": "for each post it looks for the tag",
-    "/posts/{post_id}": "it makes the join of all tags with all posts first",
 }
 PARTIAL = {  # indexes that have only the rows that are asked for
     index.name

@@ -229,6 +229,23 @@ def test_orders_are_placed_and_repeated_while_the_standby_is_behind(
         assert client.get("/products/1").json()["stock_quantity"] == STOCK - 1
 
 
+def test_a_new_user_is_known_before_the_standby_has_heard_of_them(
+    pair: tuple[Server, Server],
+) -> None:
+    _, standby = pair
+    new = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
+    with reading_from_the_standby(pair, SECRET_KEY=KEY) as client:
+        with paused(standby):
+            assert client.post("/users/", json=new).status_code == 201
+            client.headers |= log_in(client, "ann", "Password1")
+            assert client.get("/items/").status_code == 200
+            assert client.patch("/users/1", json={"bio": "Hello"}).status_code == 200
+            assert client.patch("/users/1", json={"bio": 1}).status_code == 422
+            assert client.patch("/users/1", json={"password": "Password2"}).status_code == 200
+            assert client.get("/items/").status_code == 401
+        wait_for(lambda: client.get("/health/db").status_code == 200)
+
+
 def test_without_the_standby_writing_goes_on(pair: tuple[Server, Server]) -> None:
     _, standby = pair
     with reading_from_the_standby(pair, DB_POOL_TIMEOUT=str(TIMEOUT)) as client:
