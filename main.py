@@ -78,7 +78,6 @@ from typing import (
 from urllib.parse import urlencode
 
 import jwt
-import pygal
 import typer
 import uvicorn
 import wtforms
@@ -3569,6 +3568,8 @@ def dashboard(session: Session) -> dict[str, Any]:
 
 def bars(labels: Sequence[str], values: Sequence[float], width: int = 900) -> str:
     """A chart of bars as SVG, in the colours of the page around it."""
+    import pygal  # here: those who never look at the page need not have it in memory
+
     style = pygal.style.Style(
         background="transparent",
         plot_background="transparent",

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -63,14 +64,16 @@ class Result(NamedTuple):
 class Server:
     """A contender on a database of its own, with 1,000 rows."""
 
-    def __init__(self, contender: str, url: str) -> None:
-        self.contender, self.url = contender, url
+    def __init__(self, contender: str, url: str, workers: int = 0) -> None:
+        self.contender, self.url, self.workers = contender, url, workers
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
-        if contender != "no database":
+        self.starts_with = self.took, self.megabytes()
+        if contender != "no database" and not workers:
             self.fill()
 
     def start(self) -> None:
+        """Start it, and wait until it answers; `took` says how long that was, in seconds."""
         self.stop()
         folder, app = CONTENDERS[self.contender]
         with socket.socket() as free:
@@ -78,22 +81,36 @@ class Server:
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
         arguments = ["--app-dir", str(folder), "--port", str(port), "--no-access-log"]
+        pinned = on_core(0)
+        if self.workers:
+            arguments, pinned = [*arguments, "--workers", str(self.workers)], []
+        started = time.monotonic()
         self.process = subprocess.Popen(
-            [*on_core(0), sys.executable, "-m", "uvicorn", app, *arguments],
-            env={**os.environ, "DATABASE_URL": self.url, "DATABASE_READ_URL": self.url},
+            [*pinned, sys.executable, "-m", "uvicorn", app, *arguments],
+            env={**without_settings(), "DATABASE_URL": self.url},
             cwd=tempfile.gettempdir(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        until = time.monotonic() + 30
         while not self.answers():
-            if time.monotonic() > until or self.process.poll() is not None:
+            if time.monotonic() > started + 30 or self.process.poll() is not None:
                 sys.exit(f"{self.contender} does not start on {self.url}")
-            time.sleep(0.05)
+            time.sleep(0.02)
+        self.took = time.monotonic() - started
+
+    def megabytes(self) -> float:
+        """What it has in memory (its resident set), where the system says that in /proc."""
+        assert self.process
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            if found := re.search(r"VmRSS:\s+(\d+) kB", status):
+                return int(found[1]) / 1000
+        return float("nan")
 
     def stop(self) -> None:
         if self.process:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # with its workers
             self.process.wait()
 
     def answers(self) -> bool:
@@ -116,7 +133,7 @@ class Server:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(both, range(1000)))
 
-    def measure(self, operation: str, clients: int, seconds: float) -> tuple[float, float, int]:
+    def measure(self, operation: str, clients: int, seconds: int) -> tuple[float, float, int]:
         """Requests per second, their 99th percentile in milliseconds, and how many failed."""
         if not self.answers():
             self.start()
@@ -132,6 +149,12 @@ class Server:
         failed = re.findall(r"(?:Non-2xx.*: |connect |read |write |timeout )(\d+)", done.stdout)
         unit = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000}[slowest[2]]
         return float(rate[1]), float(slowest[1]) * unit, sum(map(int, failed))
+
+
+def without_settings() -> dict[str, str]:
+    """The environment, without what would make this service another than a plain one."""
+    own = "DATABASE_", "DB_", "SECRET_KEY", "DEBUG", "CORS_", "MAX_BODY_SIZE"
+    return {key: value for key, value in os.environ.items() if not key.startswith(own)}
 
 
 def on_core(n: int) -> list[str]:
@@ -165,8 +188,10 @@ def databases(folder: Path) -> Iterator[dict[str, dict[str, str]]]:
                 connection.exec_driver_sql(f"DROP DATABASE {database} WITH (FORCE)")
 
 
-def measure_all(seconds: float, rounds: int, operations: list[str]) -> list[Result]:
-    found, servers = [], []
+def measure_all(
+    seconds: int, rounds: int, operations: list[str]
+) -> tuple[list[Result], dict[str, Any]]:
+    found, servers, more = [], list[Server](), dict[str, Any]()
     columns = "{task.description:>24}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -183,6 +208,8 @@ def measure_all(seconds: float, rounds: int, operations: list[str]) -> list[Resu
                     servers.append(Server(contender, url))
                     by_database[database][contender] = servers[-1]
             servers.append(Server("no database", ""))
+            took, megabytes = by_database["SQLite"]["service"].starts_with
+            more |= {"seconds_to_first_answer": took, "megabytes": megabytes}
             cells = [
                 (database, operation, clients, by_database[database])
                 for database in urls
@@ -198,10 +225,32 @@ def measure_all(seconds: float, rounds: int, operations: list[str]) -> list[Resu
                         result = server.measure(operation, clients, seconds)
                         found.append(Result(database, operation, clients, contender, *result))
                         progress.advance(task)
+            if "PostgreSQL" in urls:
+                progress.update(task, description="1 and 2 workers")
+                for server in servers:
+                    server.stop()
+                more["workers"] = measure_workers(urls["PostgreSQL"]["service"], seconds, rounds)
         finally:
             for server in servers:
                 server.stop()
-    return found
+    return found, more
+
+
+def measure_workers(url: str, seconds: int, rounds: int) -> dict[str, dict[int, float]]:
+    """Requests per second with one process and with two, which the system puts on any core."""
+    rates: dict[str, dict[int, list[float]]] = {"get": {}, "create": {}}
+    for workers in [1, 2] * rounds:
+        server = Server("service", url, workers)
+        try:
+            for operation, by_workers in rates.items():
+                rate = server.measure(operation, 64, seconds)[0]
+                by_workers.setdefault(workers, []).append(rate)
+        finally:
+            server.stop()
+    return {
+        operation: {workers: median(found) for workers, found in by_workers.items()}
+        for operation, by_workers in rates.items()
+    }
 
 
 def middle(results: list[Result]) -> dict[tuple[str, str, int, str], Result]:
@@ -257,11 +306,8 @@ def both(result: Result) -> tuple[str, str]:
 def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
     """One chart: the service and the tutorial stack at 16 clients, and at 64."""
     keys = list(dict.fromkeys(key[:2] for key in found if key[0]))
-    style = pygal.style.Style(
-        background="white",
-        plot_background="white",
-        colors=("#b8c2cc", "#8795a1", "#63b3ed", "#2b6cb0"),
-    )
+    colors = "#b8c2cc", "#8795a1", "#63b3ed", "#2b6cb0"
+    style = pygal.style.Style(background="white", plot_background="white", colors=colors)
     chart = pygal.Bar(
         style=style,
         js=[],
@@ -280,39 +326,45 @@ def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
     file.write_bytes(chart.render())
 
 
+EVERY = ",".join(OPERATIONS)
+
+
 def main(
-    seconds: Annotated[float, typer.Option(help="How long each measurement takes.")] = 2,
+    seconds: Annotated[int, typer.Option(help="How long each measurement takes.")] = 2,
     rounds: Annotated[int, typer.Option(help="How many there are of each.")] = 3,
-    only: Annotated[str, typer.Option(help="Operations, such as get,order.")] = ",".join(
-        OPERATIONS
-    ),
-    output: Annotated[Path, typer.Option(help="Where the figures and the plot go.")] = Path(
-        "bench"
-    ),
+    only: Annotated[str, typer.Option(help="Operations, such as get,order.")] = EVERY,
+    output: Annotated[Path, typer.Option(help="Where figures and plot go.")] = Path(".bench"),
 ) -> None:
     """Measure the service, the usual tutorial stack and a hand-written application."""
     if not shutil.which("wrk"):
         sys.exit("The requests are made by wrk, which is missing: apt-get install wrk")
-    started = time.time()
-    results = measure_all(seconds, rounds, only.split(","))
-    found = middle(results)
-    output.mkdir(exist_ok=True)
-    about = {
-        "started": started,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    about: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "seconds": seconds,
         "rounds": rounds,
     }
-    figures = {"about": about, "results": [result._asdict() for result in results]}
+    results, more = measure_all(seconds, rounds, only.split(","))
+    found = middle(results)
+    output.mkdir(exist_ok=True)
+    figures = {"about": about, **more, "results": [result._asdict() for result in results]}
     (output / "results.json").write_text(json.dumps(figures, indent=1))
     draw(found, output / "requests.svg")
     for table in tables(found):
         console.print(table)
     for clients in CLIENTS:
-        plain = found["", "get", clients, "no database"]
-        rate, p99 = both(plain)
+        rate, p99 = both(found["", "get", clients, "no database"])
         console.print(f"FastAPI without a database, {clients} clients: {rate} (p99 {p99} ms)")
+    for operation, rates in more.get("workers", {}).items():
+        console.print(
+            f"{OPERATIONS[operation]}, 64 clients, PostgreSQL: {rates[1]:,.0f} with one"
+            f" process, {rates[2]:,.0f} with two, on any cores"
+        )
+    console.print(
+        f"Start to first answer: {more['seconds_to_first_answer']:.1f} s; in memory then:"
+        f" {more['megabytes']:.0f} MB"
+    )
     console.print(f"{output}/results.json has all rounds, {output}/requests.svg a plot.")
 
 
