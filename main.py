@@ -22,6 +22,7 @@ import asyncio
 import codecs
 import csv
 import functools
+import gc
 import inspect
 import io
 import json
@@ -242,6 +243,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings.migrate_on_start:
         await asyncio.to_thread(db.migrate)
     end_streams_on_signals()
+    gc.collect()
+    gc.freeze()  # what is there by now stays: no collection needs to look at it again
+    gc.set_threshold(20_000, 20, 20)
     yield
     await asyncio.to_thread(db.disconnect)
     await db.disconnect_async()

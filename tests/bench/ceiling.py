@@ -92,7 +92,7 @@ class PostgreSQL:
             )
             if n == 0:
                 ids = {"id": "SERIAL PRIMARY KEY", "money": "NUMERIC(14, 2)"}
-                await connection.execute(TABLES.format(**ids))
+                await connection.execute(TABLES.format(**ids), prepare=False)
             self.idle.put_nowait(connection)
 
     async def run(self, work: Callable[[Any], Awaitable[Any]], *, writes: bool) -> Any:
@@ -132,7 +132,7 @@ async def answer(method: str, path: str, body: Any) -> tuple[int, Any]:
     if method == "GET":
         query, values = (GET, (int(id),)) if id else (LIST, (20,))
         found = await database.run(lambda rows: rows(query, *values), writes=False)
-        return 200, found[0] if id else found
+        return (200 if found else 404), found[0] if id and found else found
     if name == "orders":
         return 201, await database.run(lambda rows: place(rows, body), writes=True)
     if method == "PATCH":

@@ -95,6 +95,7 @@ class Server:
         )
         while not self.answers():
             if time.monotonic() > started + 30 or self.process.poll() is not None:
+                self.stop()
                 sys.exit(f"{self.contender} does not start on {self.url}")
             time.sleep(0.02)
         self.took = time.monotonic() - started
@@ -112,6 +113,7 @@ class Server:
         if self.process:
             os.killpg(self.process.pid, signal.SIGKILL)  # with its workers
             self.process.wait()
+            self.process = None
 
     def answers(self) -> bool:
         with contextlib.suppress(httpx2.HTTPError):
@@ -290,13 +292,19 @@ def tables(found: dict[tuple[str, str, int, str], Result]) -> list[Table]:
                     *both(service),
                     *both(tutorial),
                     failed or str(tutorial.failed or ""),
-                    f"{service.requests_per_second / tutorial.requests_per_second:.1f}",
+                    times(service, tutorial),
                     *both(ceiling),
                     f"{service.requests_per_second / ceiling.requests_per_second:.0%}",
                     end_section=clients == CLIENTS[-1],
                 )
         shown.append(table)
     return shown
+
+
+def times(one: Result, other: Result) -> str:
+    """How many times as fast; nothing where the other did not answer."""
+    rate = other.requests_per_second
+    return f"{one.requests_per_second / rate:.1f}" if rate else ""
 
 
 def both(result: Result) -> tuple[str, str]:
@@ -323,7 +331,7 @@ def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
         for clients in CLIENTS[:2]:
             rates = [found[*key, clients, contender].requests_per_second for key in keys]
             chart.add(f"{contender}, {clients} clients", rates)
-    file.write_bytes(chart.render())
+    file.write_text(chart.render(is_unicode=True))
 
 
 EVERY = ",".join(OPERATIONS)
