@@ -64,6 +64,27 @@ def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(own_database: 
         assert client.post("/products/", json=new).json()["id"] == 61
 
 
+MEMORY = Path("/proc/self/status")
+TAKEN = f"""
+import main, db, re
+db.migrate()
+print(re.search(r"VmRSS:\\s+(\\d+) kB", open("{MEMORY}").read())[1])
+"""
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="only Linux says it there")
+def test_the_service_takes_less_than_120_mb_before_its_first_request(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TAKEN],
+        env={**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/app.db", "PYTHONPATH": str(HOME)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 50_000 < int(done.stdout) < 120_000  # kB
+
+
 def test_the_demo_refuses_a_database_with_data(own_database: str) -> None:
     with serving(own_database) as client:
         client.post("/items/", json={"title": "Mine", "price": 1})
