@@ -20,6 +20,7 @@ from conftest import (
     create_user,
     details,
     sender,
+    serving,
     statuses,
 )
 
@@ -27,6 +28,15 @@ CLIENTS = 64
 
 
 def test_nothing_is_sold_twice(server: httpx2.Client) -> None:
+    sell_what_there_is(server)
+
+
+def test_two_processes_sell_nothing_twice(own_database: str) -> None:
+    with serving(own_database, "--workers", "2") as client:
+        sell_what_there_is(client)
+
+
+def sell_what_there_is(server: httpx2.Client) -> None:
     create_user(server)
     stock = {1: 20, 2: 30, 3: 40}
     for n, quantity in stock.items():
