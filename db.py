@@ -33,7 +33,7 @@ import alembic.command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from fastapi import Depends, HTTPException, Request, Response, params
-from fastapi._compat import ModelField
+from fastapi._compat import ModelField, field_annotation_is_sequence
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
@@ -829,6 +829,21 @@ WriteLong = Annotated[Session, Depends(long_session)]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+def is_one_text(field: ModelField) -> bool:
+    """Whether a parameter, or each of a model of them, is one text and has a fixed default."""
+    model: Any = field.field_info.annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        infos = list(model.model_fields.values())
+        simple = all(info.alias is None and info.validation_alias is None for info in infos)
+    else:
+        infos, simple = [field.field_info], True
+    types = [info.annotation for info in infos]
+    return simple and not any(
+        field_annotation_is_sequence(type) or info.default_factory
+        for type, info in zip(types, infos, strict=True)
+    )
+
+
 class Parameter:
     """A parameter of a path or a query, or a model of several, as FastAPI would read it."""
 
@@ -908,9 +923,19 @@ class TransactionRoute(APIRoute):
             or dependant.dependencies
             or dependant.cookie_params
             or dependant.background_tasks_param_name
+            or dependant.security_scopes_param_name
+            or dependant.http_connection_param_name
             or isinstance(self.body_field and self.body_field.field_info, params.Form)
+            or not all(map(is_one_text, dependant.path_params + dependant.query_params))
             or not isinstance(self.response_class, DefaultPlaceholder)
             or not (self.response_field or self.status_code == 204)
+            or self.response_model_include
+            or self.response_model_exclude
+            or self.response_model_exclude_unset
+            or self.response_model_exclude_defaults
+            or self.response_model_exclude_none
+            or not self.response_model_by_alias
+            or self.max_body_size is not None
         )
         return self.short_handler(dependant) if self.is_plain else super().get_route_handler()
 
