@@ -213,6 +213,7 @@ CODES: dict[str, set[Any]] = {
         "55P03", "57014", "57P03", "53300", 1040, 1044, 1045, 1049, 1205, 1290, 1969, 3024, 3572,
     },
     "read-only": {"SQLITE_READONLY", "25006", 1792},  # a standby, or a write in a Read session
+    "not migrated": {"42P01", "42703", 1146, 1054},  # no such table or column, as yet
 }  # fmt: skip
 KINDS = {code: kind for kind, codes in CODES.items() for code in codes}
 
@@ -225,6 +226,8 @@ def kind_of(error: Exception) -> str | None:
     if error.connection_invalidated:
         return "retry"
     if isinstance(driver, sqlite3.Error):
+        if re.match("no such (table|column):|table .* has no column", str(driver)):
+            return "not migrated"  # for which SQLite has no code
         return KINDS.get(getattr(driver, "sqlite_errorname", None))
     number = driver.args[0] if driver is not None and driver.args else None
     if isinstance(number, int):  # PyMySQL, whose errors have an sqlstate too, but a vaguer one
@@ -274,6 +277,8 @@ def explain(error: Exception, connection: Connection | None = None) -> Exception
     kind = kind_of(error)
     if kind in ("retry", "busy", "read-only"):
         return BusyError("The database is busy or away. Please try again.")
+    if kind == "not migrated":  # or a replica has not heard of it
+        return BusyError("The database is not at the newest migration. Please try again later.")
     error = cast(DBAPIError, error)
     constraint = constraint_of(error) if kind else None
     columns = list(constraint.columns) if isinstance(constraint, ColumnCollectionConstraint) else []

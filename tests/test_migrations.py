@@ -74,4 +74,8 @@ def test_a_start_without_migrating_leaves_the_database_alone(own_database: str) 
     with serving(own_database, MIGRATE_ON_START="false") as server:
         assert server.get("/health").status_code == 200
         assert server.get("/health/db").status_code == 503
+        item = {"title": "Mug", "price": 1}
+        for answer in (server.get("/items/1"), server.post("/items/", json=item)):
+            assert answer.status_code == 503
+            assert answer.json()["detail"].startswith("The database is not at the newest migrat")
         assert tables(db.Settings.usual_url(own_database) or "") == set()

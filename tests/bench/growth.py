@@ -207,7 +207,9 @@ def main(
     ] = f"sqlite:///{tempfile.gettempdir()}/growth_{{}}.db",
     calls: Annotated[int, typer.Option(help="How many there are of each route.")] = 30,
     seconds: Annotated[float, typer.Option(help="After which there are no more of it.")] = 10,
-    output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("growth.json"),
+    output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path(
+        ".bench/growth.json"
+    ),
 ) -> None:
     """Measure each route in a shop of 1,000 products and in one of 1,000,000."""
     with both(url) as shops:
@@ -221,6 +223,7 @@ def main(
         table.add_row(name, f"{small:.1f}", f"{large:.1f}", f"{large / small:.1f}")
     console.print(table)
     figures = {"calls": calls, "filled in, seconds": filled_in, "milliseconds": found}
+    output.parent.mkdir(exist_ok=True)
     output.write_text(json.dumps(figures, indent=1))
     console.print(f"{output} has the figures.")
 
