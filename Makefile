@@ -1,8 +1,8 @@
 # make run    serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
 # make test   run the tests
 # make check  style, types, security and migrations
-# make bench  measure the service beside others, in some 15 minutes; less: make bench ONLY="--rounds 1"
-# make growth measure each route in a shop of 1,000 products and in one of 1,000,000
+# make bench  measure the service beside others, in some 15 minutes; less: make bench ARGS="--rounds 1"
+# make growth  measure each route in a shop of 1,000 products and in one of 1,000,000
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -26,11 +26,11 @@ check: .venv/installed
 	rm -f .check.db*
 
 bench: .venv/installed
-	command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -q wrk; }
-	$(BIN)/python tests/bench/run.py $(ONLY)
+	command -v wrk >/dev/null || (apt-get update -q && apt-get install -y -q wrk) || true
+	$(BIN)/python tests/bench/run.py $(ARGS)
 
 growth: .venv/installed
-	$(BIN)/python tests/bench/growth.py $(ONLY)
+	$(BIN)/python tests/bench/growth.py $(ARGS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
