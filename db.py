@@ -898,19 +898,22 @@ class TransactionRoute(APIRoute):
         """
         new_session = cast(Any, self.new_session)
         signature = inspect.signature(endpoint)
-        own = dict(signature.parameters)
         made_of = inspect.signature(new_session).parameters
+        # A request and a response are there already, whatever the function calls them.
+        known = {p.annotation: p.name for p in made_of.values()}
+        taken = [p for p in signature.parameters.values() if p.name != "session"]
+        own = {p.name: known.get(p.annotation, p.name) for p in taken}
 
         @functools.wraps(endpoint)
         async def call(**values: Any) -> Any:
             session: Session = await new_session(**{name: values[name] for name in made_of})
-            values = {name: values[name] for name in own} | {"session": session}
+            values = {name: values[sent_as] for name, sent_as in own.items()}
+            values["session"] = session
             work = functools.partial(self.work, endpoint, values)
             return await session.info["database"].run(work, session)
 
-        del own["session"]
-        parameters = {**made_of, **own}.values()
-        by_name = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+        more = [p for p in taken if p.annotation not in known]
+        by_name = [p.replace(kind=p.KEYWORD_ONLY) for p in [*made_of.values(), *more]]
         whole: Any = call
         whole.__signature__ = signature.replace(parameters=by_name)
         return call

@@ -30,21 +30,21 @@ class Sized(BaseModel):
     sizes: list[int] = []
 
 
-def one(session: Read, id: int, response: Response) -> Thing:
-    response.headers["X-Id"] = str(id)
+def one(session: Read, id: int, answer: Response) -> Thing:
+    answer.headers["X-Id"] = str(id)
     return Thing(name=f"n{id}")
 
 
 def many(
     session: Read,
-    request: Request,
+    asked: Request,
     paging: Annotated[Paging, Query()],
     q: str | None = None,
     *,
     flag: bool = False,
     kind: Annotated[str, Query(alias="of-kind", pattern="^[a-z]+$")] = "any",
 ) -> list[Any]:
-    return [paging.skip, paging.limit, q, flag, kind, request.url.path]
+    return [paging.skip, paging.limit, q, flag, kind, asked.url.path]
 
 
 def new(session: Read, data: Thing, trace: Annotated[str | None, Header()] = None) -> Thing:
