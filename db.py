@@ -209,7 +209,7 @@ CODES: dict[str, set[Any]] = {
     },
     "busy": {  # time-outs, no connection to be had, read-only for now
         "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_LOCKED", "SQLITE_CANTOPEN",
-        "SQLITE_FULL", "SQLITE_IOERR",
+        "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_INTERRUPT",
         "55P03", "57014", "57P03", "53300", 1040, 1044, 1045, 1049, 1205, 1290, 1969, 3024, 3572,
     },
     "read-only": {"SQLITE_READONLY", "25006", 1792},  # a standby, or a write in a Read session
@@ -228,7 +228,8 @@ def kind_of(error: Exception) -> str | None:
     if isinstance(driver, sqlite3.Error):
         if re.match("no such (table|column):|table .* has no column", str(driver)):
             return "not migrated"  # for which SQLite has no code
-        return KINDS.get(getattr(driver, "sqlite_errorname", None))
+        name = getattr(driver, "sqlite_errorname", "")
+        return KINDS.get(name) or KINDS.get("_".join(name.split("_")[:2]))  # SQLITE_IOERR_FSYNC
     number = driver.args[0] if driver is not None and driver.args else None
     if isinstance(number, int):  # PyMySQL, whose errors have an sqlstate too, but a vaguer one
         return KINDS.get(number, "busy" if number in range(2000, 3000) else None)
@@ -498,7 +499,7 @@ class Job(NamedTuple):
 
     work: Callable[..., Any]
     future: asyncio.Future[Any]
-    alone: bool  # whether nobody should have to wait for its end to have committed
+    alone: bool  # whether it may take long, so that nobody's commit should wait for it
 
     def do(self, *arguments: Any) -> Callable[[], None]:
         """Do it, and return how to tell what came of it."""
@@ -528,9 +529,9 @@ class Threads:
     async def run(self, work: Callable[..., Any], *, alone: bool = False) -> Any:
         """What comes of the work; it is done to its end also when its caller is cancelled."""
         if self.started < self.most:
-            self.started += 1
-            name = f"{self.name} {self.started}"
+            name = f"{self.name} {self.started + 1}"
             threading.Thread(target=self.work, name=name, daemon=True).start()
+            self.started += 1
         future = asyncio.get_running_loop().create_future()
         self.jobs.put(Job(work, future, alone))
         return await future
@@ -580,7 +581,10 @@ class CommonCommits(Threads):
                     done.append((next_job, next_job.do(connection)))
                     next_job = None
         except Exception as error:
-            failure = (isinstance(error, BusyError) and error) or explain(error) or error
+            failure = error
+            if isinstance(error, SQLAlchemyError) and (explained := explain(error)):
+                failure = explained
+                failure.__cause__ = error
             done = [(job, functools.partial(job.future.set_exception, failure)) for job, _ in done]
         for job, told in done:
             job.tell(told)
@@ -716,7 +720,8 @@ def transact(
                 failure.__cause__ = error
             if not again or attempt == MOST_ATTEMPTS:
                 raise failure from error
-        time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
+        if not connection:  # which would be kept from others
+            time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
     raise AssertionError("the loop ends by itself")
 
 

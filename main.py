@@ -424,7 +424,7 @@ class Route(db.TransactionRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As it is, but quick for the many requests that are about another section."""
-        section = scope["section"]
+        section = scope.get("section")  # which a WebSocket has not
         return super().matches(scope) if section == self.section else (Match.NONE, {})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -478,8 +478,8 @@ def unknown_parameter(name: str) -> dict[str, Any]:
 
 def path_of(scope: Scope) -> str:
     """The path without a prefix such as /api/v1."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    path, root = cast(str, scope["path"]), scope.get("root_path", "")
+    return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 
 
 @functools.cache
@@ -1212,7 +1212,10 @@ def admit(session: Session) -> None:
     found = session.exec(query).first()
     if found is None and settings.database_read_url and session.info["database"] is db.reader:
         with Session(db.writer.engine) as primary:  # a replica may not know them yet
+            used, primary_one = session.info["connection"], primary.connection()
+            session.info["connection"] = primary_one.connection.dbapi_connection  # for `hang_up`
             found = primary.exec(query).first()
+            session.info["connection"] = used
     if found is None:
         raise unauthorized(BAD_TOKEN, "invalid_token")
     if state.who == "superuser" and not found:
@@ -1642,7 +1645,7 @@ def deactivate_user(session: Write, user_id: Id) -> Notice:
 
 @app.patch("/users/bulk/deactivate", dependencies=[Superuser])
 def deactivate_users(
-    session: Write, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
+    session: WriteLong, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
 ) -> DeactivatedCount:
     """Deactivate the active users who have not changed for more than so many days."""
     since = now() - timedelta(days=days)
@@ -2590,7 +2593,8 @@ def notify(session: Session, order: Order, message: str) -> None:
             values = {"user_id": order.user_id, "order_id": order.id, "message": message}
             connection.execute(insert(Notification), values)
     except DBAPIError as error:
-        if db.kind_of(error) == "retry":  # the whole transaction is gone, not the savepoint
+        # The whole transaction is gone, not the savepoint. Then SQLite has no such savepoint.
+        if db.kind_of(error) in ("retry", None):
             raise
         logger.warning("order %s: no notification: %s", order.id, error.orig)
 
@@ -3144,6 +3148,7 @@ class AdminView(ModelView):
     async def run(self, request: Request, route: Any, data: Any, *ids: int) -> Any:
         """Call a route's function, for each of the ids, in one transaction."""
         session = db.new_session(db.writer, request, Response())
+        session.info["alone"] = len(ids) > 1
         names = inspect.signature(route).parameters
         values: dict[str, Any] = {"session": session}
         id_names = [name for name in names if name.endswith("_id")]

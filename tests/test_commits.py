@@ -105,6 +105,32 @@ def test_no_more_join_after_a_while(writer: Writer, monkeypatch: pytest.MonkeyPa
     assert writer.commits == 3
 
 
+def test_a_commit_that_fails_is_told_to_all_with_its_cause(writer: Writer) -> None:
+    def fail(_: sa.Connection) -> None:
+        raise sa.exc.OperationalError("COMMIT", {}, OSError("disk I/O error"))
+
+    sa.event.listen(writer.engine, "commit", fail)
+    told = writer.together(insert(1), insert(2))
+    sa.event.remove(writer.engine, "commit", fail)
+    assert [type(answer) for answer in told] == [db.BusyError] * 2
+    assert "disk I/O error" in str(told[0].__cause__)
+    assert writer.together(insert(3)) == [3]
+    assert writer.stored() == [3]
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        [told] = writer.together(insert(1))
+    assert isinstance(told, RuntimeError)
+    assert writer.together(insert(2)) == [2]
+
+
 def test_an_answer_that_no_future_can_have_is_a_fault(writer: Writer) -> None:
     def stop(_: sa.Connection) -> Any:
         return next(iter([]))

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import httpx2
 import pytest
@@ -211,3 +212,38 @@ def test_notifications_are_written_again_after_a_fault(client: httpx2.Client, ma
         make("orders", user_id=1, items=ONE)
     make("orders", user_id=1, items=ONE)
     assert [note["order_id"] for note in client.get("/notifications/").json()] == [2]
+
+
+def test_a_transaction_that_sqlite_has_undone_does_not_go_on(
+    client: httpx2.Client, make: Make
+) -> None:
+    """A statement that is interrupted takes its whole transaction with it, savepoints and all."""
+    if db.writer.engine.dialect.name != "sqlite":
+        pytest.skip("only SQLite does that")
+    make("users")
+    make("products", stock_quantity=10)
+    make("orders", user_id=1, items=[{"product_id": 1, "quantity": 3}])
+    interrupted: list[Any] = []
+
+    def interrupt(connection: sa.Connection, _: Any, statement: str, *more: Any) -> None:
+        if statement.startswith("INSERT INTO notification"):
+            interrupted.append(connection.connection.dbapi_connection)
+            interrupted[-1].set_progress_handler(lambda: 1, 1)
+
+    def go_on(_: Any) -> None:
+        for connection in interrupted:
+            connection.set_progress_handler(None, 0)
+
+    sa.event.listen(db.writer.engine, "before_cursor_execute", interrupt)
+    sa.event.listen(db.writer.engine, "handle_error", go_on, insert=True)
+    try:
+        answer = client.patch("/orders/1/status?new_status=cancelled")
+    finally:
+        sa.event.remove(db.writer.engine, "before_cursor_execute", interrupt)
+        sa.event.remove(db.writer.engine, "handle_error", go_on)
+    assert interrupted
+    assert answer.status_code == 503
+    assert client.get("/orders/1").json()["status"] == "pending"
+    assert client.get("/products/1").json()["stock_quantity"] == 7
+    assert client.patch("/orders/1/status?new_status=cancelled").status_code == 200
+    assert client.get("/products/1").json()["stock_quantity"] == 10
