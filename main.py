@@ -245,7 +245,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     end_streams_on_signals()
     gc.collect()
     gc.freeze()  # what is there by now stays: no collection needs to look at it again
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(5_000, 10, 10)
     yield
     await asyncio.to_thread(db.disconnect)
     await db.disconnect_async()
