@@ -323,6 +323,8 @@ def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
         height=480,
         legend_at_bottom=True,
         x_label_rotation=30,
+        truncate_label=40,
+        margin_right=80,
         title="Requests per second, one process",
         disable_xml_declaration=True,
     )
