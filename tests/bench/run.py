@@ -26,6 +26,7 @@ import httpx2
 import pygal
 import sqlalchemy as sa
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -274,26 +275,25 @@ def middle(results: list[Result]) -> dict[tuple[str, str, int, str], Result]:
 def tables(found: dict[tuple[str, str, int, str], Result]) -> list[Table]:
     shown = []
     for database in dict.fromkeys(key[0] for key in found if key[0]):
-        table = Table(title=f"{database}: requests per second, and the slowest hundredth in ms")
-        for name in ("", "clients", "service", "p99", "tutorial", "p99", "failed", "times it"):
-            table.add_column(name, justify="left" if not name else "right")
-        for name in ("ceiling", "p99", "share of it"):
-            table.add_column(name, justify="right")
+        title = f"{database}: requests per second, and the slowest hundredth in ms"
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for name in ("", "clients", "service", "p99", "tutorial", "p99"):
+            table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        for name in ("ratio", "ceiling", "share"):
+            table.add_column(name, justify="right", no_wrap=True)
         for operation in dict.fromkeys(key[1] for key in found if key[0] == database):
             for clients in CLIENTS:
                 service, tutorial, ceiling = (
                     found[database, operation, clients, name]
                     for name in ("service", "tutorial", "ceiling")
                 )
-                failed = f"[red]{service.failed} of the service[/]" if service.failed else ""
                 table.add_row(
                     OPERATIONS[operation],
                     str(clients),
-                    *both(service),
-                    *both(tutorial),
-                    failed or str(tutorial.failed or ""),
+                    *told(service),
+                    *told(tutorial),
                     times(service, tutorial),
-                    *both(ceiling),
+                    told(ceiling)[0],
                     f"{service.requests_per_second / ceiling.requests_per_second:.0%}",
                     end_section=clients == CLIENTS[-1],
                 )
@@ -307,7 +307,7 @@ def times(one: Result, other: Result) -> str:
     return f"{one.requests_per_second / rate:.1f}" if rate else ""
 
 
-def both(result: Result) -> tuple[str, str]:
+def told(result: Result) -> tuple[str, str]:
     return f"{result.requests_per_second:,.0f}", f"{result.p99:,.0f}"
 
 
@@ -363,8 +363,12 @@ def main(
     draw(found, output / "requests.svg")
     for table in tables(found):
         console.print(table)
+    for result in found.values():
+        if result.failed:
+            about = f"{result.database} {OPERATIONS[result.operation]}, {result.clients} clients"
+            console.print(f"{result.contender}, {about}: {result.failed} requests failed")
     for clients in CLIENTS:
-        rate, p99 = both(found["", "get", clients, "no database"])
+        rate, p99 = told(found["", "get", clients, "no database"])
         console.print(f"FastAPI without a database, {clients} clients: {rate} (p99 {p99} ms)")
     for operation, rates in more.get("workers", {}).items():
         console.print(
