@@ -38,7 +38,7 @@ OPERATIONS = {
     "list": "list of 20",
     "create": "create",
     "patch": "patch",
-    "order": "order of 3 lines",
+    "order": "3-line order",
 }
 CLIENTS = 16, 64, 256
 CONTENDERS = {  # where each one is found
@@ -365,8 +365,8 @@ def main(
         console.print(table)
     for result in found.values():
         if result.failed:
-            about = f"{result.database} {OPERATIONS[result.operation]}, {result.clients} clients"
-            console.print(f"{result.contender}, {about}: {result.failed} requests failed")
+            what = f"{result.database} {OPERATIONS[result.operation]}, {result.clients} clients"
+            console.print(f"{result.contender}, {what}: {result.failed} requests failed")
     for clients in CLIENTS:
         rate, p99 = told(found["", "get", clients, "no database"])
         console.print(f"FastAPI without a database, {clients} clients: {rate} (p99 {p99} ms)")
