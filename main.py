@@ -2068,6 +2068,7 @@ def import_products(
     retry_on_conflict(session, "sku")  # another made the same product meanwhile
     for batch in import_batches(upload):
         db.allow_more_time(session)
+        gc.collect()  # what a batch took is free for the next one
         import_batch(session, upload, batch)
     if upload.errors:
         bad = sorted(upload.errors)[:100]
