@@ -1,8 +1,9 @@
-# make run    serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
-# make test   run the tests
-# make check  style, types, security and migrations
-# make bench  measure the service beside others, in some 15 minutes; less: make bench ARGS="--rounds 1"
-# make growth  measure each route in a shop of 1,000 products and in one of 1,000,000
+# make run       serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
+# make test      run the tests, on SQLite
+# make test-all  run what needs more: other databases, a browser, a replica, faults, large files
+# make check     style, types, security and migrations
+# make bench     measure the service beside others, in some 15 minutes; less: ARGS="--rounds 1"
+# make growth    measure each route in a shop of 1,000 products and in one of 1,000,000
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -11,10 +12,13 @@ BIN = .venv/bin
 run: .venv/installed
 	$(BIN)/python main.py --port $(PORT)
 
-test: .venv/installed
+test: .venv/tools
 	$(BIN)/python -m pytest
 
-check: .venv/installed
+test-all: .venv/tools
+	$(BIN)/python -m pytest --rest
+
+check: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy main.py models.py db.py alembic/env.py tests
@@ -25,11 +29,11 @@ check: .venv/installed
 	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic check
 	rm -f .check.db*
 
-bench: .venv/installed
+bench: .venv/tools
 	command -v wrk >/dev/null || (apt-get update -q && apt-get install -y -q wrk) || true
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
-growth: .venv/installed
+growth: .venv/tools
 	$(BIN)/python tests/bench/growth.py $(ARGS)
 
 .venv/installed: requirements.txt
@@ -37,4 +41,8 @@ growth: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.PHONY: run test check bench growth
+.venv/tools: .venv/installed tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+.PHONY: run test test-all check bench growth

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import KEY, Json, Make, log_in, pages, serving
+from conftest import KEY, Json, Make, log_in, pages
 from fastapi import APIRouter, FastAPI
+from servers import serving
 from sqlmodel import SQLModel
 from starlette.routing import BaseRoute
 

@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from conftest import Json, Make
 
+pytestmark = pytest.mark.every_database
+
 
 def test_an_opened_account_is_answered_with_its_defaults_and_location(
     client: httpx2.Client, make: Make

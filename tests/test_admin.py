@@ -215,6 +215,7 @@ def test_every_entity_has_its_list_and_details(shop: httpx2.Client, entity: str)
     assert shop.get(f"/admin/{entity}/details/77").status_code == 404
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("entity", LISTS)
 def test_every_list_is_sorted_by_each_column_that_offers_it(
     shop: httpx2.Client, entity: str
@@ -230,6 +231,7 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
     assert rows_of(shop, f"{path}?sortBy=id&sort=asc", 0) == sorted(rows_of(shop, path, 0))
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("path", "column", "shown"),
     [
@@ -284,6 +286,7 @@ def test_lists_show_relations_by_name_search_filter_sort_and_page(
     assert rows_of(shop, f"/admin/{path}", column) == shown
 
 
+@pytest.mark.every_database
 def test_rows_are_filtered_by_when_they_were_created(
     shop: httpx2.Client,
 ) -> None:
@@ -309,6 +312,7 @@ def test_an_empty_list_says_so(browser: httpx2.Client) -> None:
     assert "Nothing here" in browser.get("/admin/tag/list").text
 
 
+@pytest.mark.every_database
 def test_percent_and_underscore_are_looked_for_as_they_are(
     browser: httpx2.Client, make: Make
 ) -> None:
@@ -359,6 +363,7 @@ def test_what_is_secret_of_a_user_is_on_no_page(shop: httpx2.Client) -> None:
     assert shop.get("/admin/user/list?sortBy=password_hash&sort=asc").status_code < 500
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("lookup", "text"),
     [
@@ -385,6 +390,7 @@ PAN = {"name": "Pan", "sku": "p-1", "price": "5", "category_id": "2"}
 POST = {"title": "Hello", "content": "<b>Hi</b>\nthere", "author_id": "2", "tag_ids": "1"}
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("entity", "fields", "change", "expected"),
     [
@@ -454,6 +460,7 @@ def test_what_the_api_refuses_is_told_at_the_field(
         assert page.fields.get(name, "") == fields.get(name, "")
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("path", "fields", "message"),
     [
@@ -503,6 +510,7 @@ def test_an_order_takes_from_the_stock_and_gives_it_back_when_it_is_cancelled(
     assert client.get("/orders/3").status_code == 404
 
 
+@pytest.mark.every_database
 def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
     shop: httpx2.Client, client: httpx2.Client
 ) -> None:
@@ -577,6 +585,7 @@ def test_a_notification_is_written_to_the_user_of_an_order(
     assert mine["id"] not in [n["id"] for n in client.get("/notifications/").json()]
 
 
+@pytest.mark.every_database
 def test_rows_are_deleted_all_together_or_not_at_all(
     shop: httpx2.Client, client: httpx2.Client, make: Make
 ) -> None:
@@ -634,6 +643,7 @@ def test_a_list_shows_no_text_of_others(shop: httpx2.Client) -> None:
     )
 
 
+@pytest.mark.every_database
 def test_a_deletion_that_is_refused_says_why(shop: httpx2.Client, client: httpx2.Client) -> None:
     assert remove(shop, "user", "1") == "User is still referred to by account.user_id"
     assert "still referred to by" in remove(shop, "product", "1")
@@ -656,6 +666,7 @@ def test_a_password_is_hashed_and_an_empty_field_keeps_it(
     assert answer.status_code == 401
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("entity", ["item", "user", "category", "product", "order", "post", "tag"])
 def test_a_stale_edit_is_refused(
     shop: httpx2.Client, client: httpx2.Client, make: Make, entity: str
@@ -740,6 +751,7 @@ def escaped(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("bad", BAD, ids=lambda text: ascii(text)[:12])
 def test_no_parameter_is_a_fault(shop: httpx2.Client, bad: str) -> None:
     text = escaped(bad)
@@ -757,6 +769,7 @@ def test_no_parameter_is_a_fault(shop: httpx2.Client, bad: str) -> None:
         assert "<script>x" not in response.text
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("bad", BAD, ids=lambda text: ascii(text)[:12])
 @pytest.mark.parametrize("entity", LISTS)
 def test_no_field_is_a_fault(shop: httpx2.Client, entity: str, bad: str) -> None:
@@ -943,6 +956,7 @@ def test_the_dashboard_of_an_empty_shop_has_zeros(browser: httpx2.Client) -> Non
     assert response.text.count("Nothing yet") == 3
 
 
+@pytest.mark.every_database
 def test_the_dashboard_tells_the_numbers_of_the_api(
     shop: httpx2.Client, client: httpx2.Client, make: Make
 ) -> None:

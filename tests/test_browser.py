@@ -14,7 +14,8 @@ from typing import Literal
 
 import httpx2
 import pytest
-from conftest import HOME, KEY, SCRATCH, Json, create_user, log_in, serving
+from conftest import KEY, Json, log_in
+from databases import HOME, SCRATCH
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
@@ -26,6 +27,9 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from servers import create_user, serving
+
+pytestmark = pytest.mark.system
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -187,7 +191,7 @@ def demo_shop(
         subprocess.run(
             [sys.executable, HOME / "main.py", *command],
             env={**os.environ, "DATABASE_URL": url},
-            cwd=SCRATCH.name,
+            cwd=SCRATCH,
             capture_output=True,
             check=True,
         )

@@ -9,6 +9,8 @@ from conftest import Json, Make
 
 import db
 
+pytestmark = pytest.mark.every_database
+
 KEYS = ["id", "name", "slug", "description", "parent_id", "created_at"]
 CYCLE = "A category cannot be its own ancestor"
 

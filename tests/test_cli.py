@@ -7,23 +7,27 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import HOME, KEY, SCRATCH, free_port, log_in, serving
+from conftest import Make, log_in
+from databases import HOME, SCRATCH
+from servers import free_port, serving
+from typer.testing import CliRunner
+
+import db
+import main
 
 
 def run(
-    url: str,
-    *arguments: str,
-    cwd: Path = Path(SCRATCH.name),
-    settings: dict[str, str] | None = None,
-    stdin: str = "",
+    *arguments: str, cwd: Path = Path(SCRATCH), stdin: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
+    """Run `python main.py` in a process of its own."""
     return subprocess.run(
         [sys.executable, str(HOME / "main.py"), *arguments],
-        env={**os.environ, "DATABASE_URL": url, **(settings or {})},
+        env={**os.environ, **settings},
         cwd=cwd,
         input=stdin,
         capture_output=True,
@@ -33,35 +37,42 @@ def run(
     )
 
 
-def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(own_database: str) -> None:
-    filled = run(own_database, "demo", "--products", "60", "--users", "7", "--orders", "90")
-    assert filled.returncode == 0, filled.stderr
+def run_here(*arguments: str, stdin: str = "") -> tuple[int, str]:
+    """Run a command in this process, on the database under test: its exit code and what it says."""
+    done = CliRunner().invoke(main.cli, arguments, input=stdin)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.mark.every_database
+def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(client: httpx2.Client) -> None:
+    code, said = run_here("demo", "--products", "60", "--users", "7", "--orders", "90")
+    assert code == 0, said
     for bar in ("60/60", "7/7", "90/90"):
-        assert bar in filled.stdout
-    password = filled.stdout.split()[-1]
-    with serving(own_database) as client:
+        assert bar in said
+    password = said.split()[-1]
 
-        def total(collection: str) -> str:
-            return client.get(f"/{collection}/?count=true&limit=1").headers["X-Total-Count"]
+    def total(collection: str) -> str:
+        return client.get(f"/{collection}/?count=true&limit=1").headers["X-Total-Count"]
 
-        assert (total("products"), total("users"), total("orders")) == ("60", "7", "90")
-        assert password not in client.get("/users/").text
-        order = client.get("/orders/1").json()
-        assert order["total_amount"] == round(sum(x["total_price"] for x in order["items"]), 2)
-        summary = client.get("/orders/stats/summary").json()
-        days = client.get("/orders/stats/daily?days=92").json()
-        lasting = summary["total_orders"] - summary["orders_by_status"]["cancelled"]
-        assert sum(day["orders"] for day in days) == lasting
-        assert len(client.get("/categories/tree").json()) == 5
-        assert (total("notifications"), total("transfers"), total("accounts")) == ("90", "3", "7")
-        assert client.get("/items/").json() != []
-        paid = next(o["id"] for o in client.get("/orders/").json() if o["status"] == "delivered")
-        [payment] = client.get(f"/orders/{paid}/payments").json()
-        order = client.get(f"/orders/{paid}").json()
-        account = client.get(f"/accounts/{payment['account_id']}").json()
-        assert (payment["amount"], account["user_id"]) == (order["total_amount"], order["user_id"])
-        new = {"name": "New", "price": 1, "sku": "NEW-1"}
-        assert client.post("/products/", json=new).json()["id"] == 61
+    assert (total("products"), total("users"), total("orders")) == ("60", "7", "90")
+    assert password not in client.get("/users/").text
+    order = client.get("/orders/1").json()
+    assert order["total_amount"] == round(sum(x["total_price"] for x in order["items"]), 2)
+    summary = client.get("/orders/stats/summary").json()
+    days = client.get("/orders/stats/daily?days=92").json()
+    lasting = summary["total_orders"] - summary["orders_by_status"]["cancelled"]
+    assert sum(day["orders"] for day in days) == lasting
+    assert len(client.get("/categories/tree").json()) == 5
+    assert (total("notifications"), total("transfers"), total("accounts")) == ("90", "3", "7")
+    assert client.get("/items/").json() != []
+    paid = next(o["id"] for o in client.get("/orders/").json() if o["status"] == "delivered")
+    [payment] = client.get(f"/orders/{paid}/payments").json()
+    order = client.get(f"/orders/{paid}").json()
+    account = client.get(f"/accounts/{payment['account_id']}").json()
+    assert (payment["amount"], account["user_id"]) == (order["total_amount"], order["user_id"])
+    new = {"name": "New", "price": 1, "sku": "NEW-1"}
+    assert client.post("/products/", json=new).json()["id"] == 61
 
 
 MEMORY = Path("/proc/self/status")
@@ -85,94 +96,110 @@ def test_the_service_takes_less_than_120_mb_before_its_first_request(tmp_path: P
     assert 50_000 < int(done.stdout) < 120_000  # kB
 
 
-def test_the_demo_refuses_a_database_with_data(own_database: str) -> None:
-    with serving(own_database) as client:
-        client.post("/items/", json={"title": "Mine", "price": 1})
-        refused = run(own_database, "demo")
-        assert refused.returncode == 1
-        assert refused.stderr == "This database has data already; the demo fills an empty one.\n"
-        assert client.get("/products/").json() == []
-
-
-def test_the_demo_may_be_asked_for_nothing(own_database: str) -> None:
-    empty = run(own_database, "demo", "--products", "0", "--users", "0", "--orders", "0")
-    assert empty.returncode == 0, empty.stderr
-
-
-def create_superuser(
-    url: str, answers: str = "", **options: str
-) -> subprocess.CompletedProcess[str]:
-    named = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return run(url, "createsuperuser", *named, stdin=answers)
-
-
-def test_a_superuser_is_created_on_the_command_line(own_database: str) -> None:
-    made = create_superuser(
-        own_database, username="root", email="Root@Example.com", password="Password1"
+def test_the_demo_refuses_a_database_with_data(client: httpx2.Client, make: Make) -> None:
+    make("items")
+    code, said = run_here("demo")
+    assert (code, said.strip()) == (
+        1,
+        "This database has data already; the demo fills an empty one.",
     )
-    assert (made.returncode, made.stderr) == (0, "")
-    assert "Password1" not in made.stdout
-    asked = create_superuser(own_database, "carl\ncarl@example.com\nPassword2\nPassword2\n")
-    assert asked.returncode == 0, asked.stderr
-    assert "Password2" not in asked.stdout + asked.stderr
-    taken = {"email": "r@example.com", "password": "Password3"}
+    assert client.get("/products/").json() == []
+
+
+def test_the_demo_may_be_asked_for_nothing(client: httpx2.Client) -> None:
+    code, said = run_here("demo", "--products", "0", "--users", "0", "--orders", "0")
+    assert code == 0, said
+
+
+def create_superuser(answers: str = "", **options: str) -> tuple[int, str]:
+    named = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return run_here("createsuperuser", *named, stdin=answers)
+
+
+DORA = {"username": "dora", "email": "r@example.com", "password": "Password3"}
+
+
+@pytest.mark.every_database
+def test_a_superuser_is_created_on_the_command_line(
+    client: httpx2.Client, close: Callable[[], None]
+) -> None:
+    code, said = create_superuser(username="root", email="Root@Example.com", password="Password1")
+    assert (code, said) == (0, "root may do everything now.\n")
+    code, said = create_superuser("carl\ncarl@example.com\nPassword2\nPassword2\n")
+    assert code == 0, said
+    assert "Password2" not in said
     refused = [
-        create_superuser(own_database, username="ROOT", **taken),
-        create_superuser(own_database, username="x", **taken),
-        create_superuser(own_database, username="a b c", **taken),
-        create_superuser(own_database, username="dora", **(taken | {"email": "nonsense"})),
-        create_superuser(own_database, username="dora", **(taken | {"email": "root@example.com"})),
-        create_superuser(own_database, username="dora", **(taken | {"password": "weak-word"})),
+        create_superuser(**(DORA | change))
+        for change in (
+            {"username": "ROOT"},
+            {"username": "x"},
+            {"username": "a b c"},
+            {"email": "nonsense"},
+            {"email": "root@example.com"},
+            {"password": "weak-word"},
+        )
     ]
-    for stopped in refused:
-        assert stopped.returncode == 1
-        assert stopped.stderr.count("\n") == 1, stopped.stderr
-        assert not re.search("Password3|weak-word|Traceback", stopped.stdout + stopped.stderr)
-    with serving(own_database, SECRET_KEY=KEY) as server:
-        for name, password in (("root@example.com", "Password1"), ("carl", "Password2")):
-            headers = log_in(server, name, password)
-            assert server.get("/users/me", headers=headers).json()["is_superuser"] is True
-            names = [user["username"] for user in server.get("/users/", headers=headers).json()]
-            assert names == ["root", "carl"]
+    for code, said in refused:
+        assert (code, said.count("\n")) == (1, 1)
+        assert not re.search("Password3|weak-word", said)
+    close()
+    for name, password in (("root@example.com", "Password1"), ("carl", "Password2")):
+        headers = log_in(client, name, password)
+        assert client.get("/users/me", headers=headers).json()["is_superuser"] is True
+        names = [user["username"] for user in client.get("/users/", headers=headers).json()]
+        assert names == ["root", "carl"]
 
 
-def test_passwords_that_are_typed_differently_are_asked_for_again(own_database: str) -> None:
+def test_a_superuser_is_created_by_a_process_of_its_own(any_database: str) -> None:
+    options = ("--username", "root", "--email", "r@example.com", "--password", "Password1")
+    made = run("createsuperuser", *options, DATABASE_URL=any_database)
+    assert (made.returncode, made.stderr) == (0, "")
+    again = run("createsuperuser", *options, DATABASE_URL=any_database)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == "username already exists\n"
+
+
+def test_passwords_that_are_typed_differently_are_asked_for_again(client: httpx2.Client) -> None:
     answers = "Password1\nPassword2\nPassword1\nPassword1\n"
-    made = create_superuser(own_database, answers, username="root", email="root@example.com")
-    assert made.returncode == 0, made.stderr
-    assert not re.search("Password[12]", made.stdout + made.stderr)
+    code, said = create_superuser(answers, username="root", email="root@example.com")
+    assert code == 0, said
+    assert not re.search("Password[12]", said)
 
 
-def test_who_does_not_answer_creates_nobody(own_database: str) -> None:
-    stopped = create_superuser(own_database, "root\n")
-    assert stopped.returncode == 1
-    assert "Traceback" not in stopped.stderr
+def test_who_does_not_answer_creates_nobody(client: httpx2.Client) -> None:
+    code, _ = create_superuser("root\n")
+    assert code == 1
+    assert client.get("/users/").json() == []
 
 
-def test_a_backup_is_a_copy_of_a_database_in_use(tmp_path: Path) -> None:
-    url, copy = f"sqlite:///{tmp_path}/shop_test.db", tmp_path / "copy.db"
-    with serving(url) as client:
+def test_a_backup_is_a_copy_of_a_database_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_database: str
+) -> None:
+    copy = tmp_path / "copy.db"
+    with serving(any_database) as client:
         client.post("/items/", json={"title": "Lamp", "price": 1})
-        assert run(url, "backup", str(copy)).stdout == f"Copied to {copy}.\n"
+        assert run("backup", str(copy), DATABASE_URL=any_database).stdout == f"Copied to {copy}.\n"
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT title FROM item").fetchall() == [("Lamp",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    nowhere = run(url, "backup", str(tmp_path / "nowhere" / "copy.db"))
-    assert nowhere.returncode == 1
-    assert nowhere.stderr.startswith("Cannot copy ")
-    assert nowhere.stderr.count("\n") == 1
-    again = run(url, "backup", str(copy))
-    assert (again.returncode, again.stderr) == (1, f"{copy} exists already.\n")
+    monkeypatch.setattr(db.settings, "database_url", any_database)
+    code, said = run_here("backup", str(tmp_path / "nowhere" / "copy.db"))
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("Cannot copy ")
+    assert run_here("backup", str(copy)) == (1, f"{copy} exists already.\n")
 
 
 @pytest.mark.parametrize(
     ("url", "tool"),
     [("postgresql://x@127.0.0.1/x", "pg_dump"), ("mysql://x@127.0.0.1/x", "mariadb-dump")],
 )
-def test_a_backup_of_a_servers_database_names_the_tool(tmp_path: Path, url: str, tool: str) -> None:
-    refused = run(url, "backup", str(tmp_path / "copy"))
-    assert refused.returncode == 1
-    assert tool in refused.stderr
+def test_a_backup_of_a_servers_database_names_the_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, tool: str
+) -> None:
+    monkeypatch.setattr(db.settings, "database_url", url)
+    code, said = run_here("backup", str(tmp_path / "copy"))
+    assert code == 1
+    assert tool in said
 
 
 @pytest.mark.parametrize(
@@ -196,26 +223,24 @@ def test_a_backup_of_a_servers_database_names_the_tool(tmp_path: Path, url: str,
         ("CORS_ORIGINS", "https://a.example https://b.example"),
     ],
 )
-def test_a_bad_setting_stops_the_start_with_one_clear_line(name: str, value: str) -> None:
-    stopped = subprocess.run(
-        [sys.executable, "-c", "import db"],
-        env={**os.environ, name: value},
-        cwd=HOME,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert stopped.returncode == 1
-    assert stopped.stderr.startswith(f"Bad setting: {name}: ")
-    assert stopped.stderr.count("\n") == 1
+def test_a_bad_setting_stops_the_start_with_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        db.read_settings()
+    assert str(stopped.value).startswith(f"Bad setting: {name}: ")
+    assert "\n" not in str(stopped.value)
 
 
 def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DB_POOL_SIZE=none\n")
-    stopped = run(f"sqlite:///{tmp_path}/x_test.db", "migrate", cwd=tmp_path)
+    stopped = run("migrate", cwd=tmp_path)
     assert stopped.stderr.startswith("Bad setting: DB_POOL_SIZE: ")
+    assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "command",
     [
@@ -227,12 +252,12 @@ def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
     ],
     ids=lambda command: " ".join(Path(part).name for part in command),
 )
-def test_the_usual_servers_serve_it_too(command: list[str], own_database: str) -> None:
+def test_the_usual_servers_serve_it_too(command: list[str], any_database: str) -> None:
     port = free_port()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
         [*command, str(port)],
-        env={**os.environ, "PATH": path, "DATABASE_URL": own_database},
+        env={**os.environ, "PATH": path, "DATABASE_URL": any_database},
         cwd=HOME,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

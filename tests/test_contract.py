@@ -183,6 +183,7 @@ def test_a_number_out_of_range_is_422_in_every_list(
     assert_problem(app_client.get(f"{filled(path)}?{query}{q}"), 422)
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("path", LISTS)
 def test_the_last_of_a_repeated_parameter_counts(
     client: httpx2.Client, shop: None, path: str
@@ -192,6 +193,7 @@ def test_the_last_of_a_repeated_parameter_counts(
     assert rows_of(client.get(f"{filled(path)}?limit=0&limit=2{q}")) == expected
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(("path", "sort"), SORTS)
 def test_following_the_links_visits_every_row_once(
     client: httpx2.Client, shop: None, path: str, sort: str
@@ -210,6 +212,7 @@ def test_following_the_links_visits_every_row_once(
         assert seen == everything
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("path", LISTS)
 def test_the_pages_of_every_list_are_linked_to_the_end(
     client: httpx2.Client, shop: None, path: str
@@ -230,6 +233,7 @@ def rows_of(response: Any) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.every_database
 def test_after_goes_with_id_in_both_directions_and_with_nothing_else(
     client: httpx2.Client, shop: None
 ) -> None:
@@ -244,6 +248,7 @@ def test_after_goes_with_id_in_both_directions_and_with_nothing_else(
     assert_problem(client.get("/items/?after=1&sort=price"), 422)
 
 
+@pytest.mark.every_database
 def test_a_total_is_counted_only_when_asked_and_of_the_whole_filter(
     client: httpx2.Client, shop: None
 ) -> None:
@@ -285,6 +290,7 @@ EVE = {"username": "eve", "email": "eve@x.org", "password": "Password1"}
 KIT = {"name": "Kit", "slug": "kit", "sku": "KIT", "price": 1}
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("method", "path", "body", "detail"),
     [

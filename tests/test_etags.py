@@ -7,17 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import (
-    Json,
-    Make,
-    at_once,
-    create,
-    create_order,
-    create_product,
-    create_user,
-    sender,
-    statuses,
-)
+from conftest import Json, Make
+from servers import at_once, create, create_order, create_product, create_user, sender, statuses
 
 import db
 import main
@@ -178,6 +169,7 @@ def precondition_failed(name: str) -> Json:
 # Which answers have one
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("collection", CREATED)
 def test_a_created_row_is_answered_with_its_first_etag(
     shop: httpx2.Client, collection: str
@@ -200,6 +192,7 @@ def test_head_answers_with_the_etag_of_get(shop: httpx2.Client, path: str) -> No
     assert (response.status_code, response.headers["ETag"]) == (200, '"1"')
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 @pytest.mark.parametrize("collection", BODIES)
 def test_a_changed_row_is_answered_with_its_next_etag(
@@ -212,6 +205,7 @@ def test_a_changed_row_is_answered_with_its_next_etag(
     assert (read.json(), read.headers["ETag"]) == (response.json(), '"2"')
 
 
+@pytest.mark.every_database
 def test_a_change_of_the_stock_is_answered_with_the_next_etag(shop: httpx2.Client) -> None:
     response = shop.post("/products/1/stock", json={"change": 5})
     assert (response.status_code, response.headers["ETag"]) == (200, '"2"')
@@ -219,6 +213,7 @@ def test_a_change_of_the_stock_is_answered_with_the_next_etag(shop: httpx2.Clien
     assert (read.json(), read.headers["ETag"]) == (response.json(), '"2"')
 
 
+@pytest.mark.every_database
 def test_etags_count_every_change(shop: httpx2.Client) -> None:
     tags = [shop.patch("/items/1", json={"price": n}).headers["ETag"] for n in range(2, 14)]
     assert tags == [f'"{n}"' for n in range(2, 14)]
@@ -329,6 +324,7 @@ def test_a_write_excluded_by_if_none_match_is_412_and_changes_nothing(shop: http
 # If-Match
 
 
+@pytest.mark.every_database
 @each_write
 def test_a_write_with_the_etag_of_now_is_done(
     shop: httpx2.Client, method: str, path: str, body: Json
@@ -341,6 +337,7 @@ def test_a_write_with_the_etag_of_now_is_done(
     assert now.status_code == 404 if gone else now.headers["ETag"] == '"2"'
 
 
+@pytest.mark.every_database
 @each_write
 def test_a_write_of_a_row_that_has_changed_is_412_and_changes_nothing(
     shop: httpx2.Client, method: str, path: str, body: Json
@@ -424,6 +421,7 @@ def test_if_match_is_asked_before_if_none_match(shop: httpx2.Client) -> None:
     assert shop.get("/items/1", headers=both).status_code == 304
 
 
+@pytest.mark.every_database
 def test_without_if_match_the_last_writer_wins(shop: httpx2.Client) -> None:
     shop.patch("/items/1", json={"price": 2, "title": "First"})
     response = shop.patch("/items/1", json={"price": 3})
@@ -432,6 +430,7 @@ def test_without_if_match_the_last_writer_wins(shop: httpx2.Client) -> None:
     assert shop.get("/items/1").json() == expected
 
 
+@pytest.mark.every_database
 def test_a_chain_of_writes_each_with_the_etag_of_the_one_before_is_done(
     shop: httpx2.Client,
 ) -> None:
@@ -443,6 +442,7 @@ def test_a_chain_of_writes_each_with_the_etag_of_the_one_before_is_done(
     assert tag == '"4"'
 
 
+@pytest.mark.every_database
 def test_a_paid_order_is_cancelled_with_its_etag(shop: httpx2.Client) -> None:
     shop.post("/orders/1/payments", json={"account_id": 1})
     tag = tag_of(shop, "/orders/1")
@@ -455,6 +455,7 @@ def test_a_paid_order_is_cancelled_with_its_etag(shop: httpx2.Client) -> None:
 # What changes an ETag, and what does not
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("collection", CHANGES)
 def test_patching_with_nothing_keeps_the_etag(shop: httpx2.Client, collection: str) -> None:
     before = shop.get(f"/{collection}/1").json()
@@ -463,6 +464,7 @@ def test_patching_with_nothing_keeps_the_etag(shop: httpx2.Client, collection: s
     assert tag_of(shop, f"/{collection}/1") == '"1"'
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("collection", CHANGES)
 def test_patching_with_the_same_values_keeps_the_etag(shop: httpx2.Client, collection: str) -> None:
     first, second = (shop.patch(f"/{collection}/1", json=CHANGES[collection]) for _ in range(2))
@@ -470,6 +472,7 @@ def test_patching_with_the_same_values_keeps_the_etag(shop: httpx2.Client, colle
     assert tag_of(shop, f"/{collection}/1") == '"2"'
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("collection", [name for name in BODIES if name != "users"])
 def test_replacing_by_the_same_values_keeps_the_etag(shop: httpx2.Client, collection: str) -> None:
     first, second = (shop.put(f"/{collection}/1", json=BODIES[collection]) for _ in range(2))
@@ -477,6 +480,7 @@ def test_replacing_by_the_same_values_keeps_the_etag(shop: httpx2.Client, collec
     assert tag_of(shop, f"/{collection}/1") == '"2"'
 
 
+@pytest.mark.every_database
 def test_a_refused_change_keeps_the_etag(shop: httpx2.Client, make: Make) -> None:
     make("tags", name="Taken")
     assert shop.patch("/tags/1", json={"name": "Taken"}).status_code == 409
@@ -485,12 +489,14 @@ def test_a_refused_change_keeps_the_etag(shop: httpx2.Client, make: Make) -> Non
     assert [tag_of(shop, path) for path in ("/tags/1", "/products/1", "/posts/1")] == ['"1"'] * 3
 
 
+@pytest.mark.every_database
 def test_changing_the_stock_by_nothing_keeps_the_etag(shop: httpx2.Client) -> None:
     before = shop.get("/products/1").json()
     response = shop.post("/products/1/stock", json={"change": 0})
     assert (response.json(), response.headers["ETag"]) == (before, '"1"')
 
 
+@pytest.mark.every_database
 def test_a_sale_and_its_cancellation_change_the_etags_of_what_is_sold(
     client: httpx2.Client, make: Make
 ) -> None:
@@ -505,6 +511,7 @@ def test_a_sale_and_its_cancellation_change_the_etags_of_what_is_sold(
     assert [tag_of(client, f"/products/{id}") for id in (1, 2, 3)] == ['"3"', '"1"', '"3"']
 
 
+@pytest.mark.every_database
 def test_a_refused_sale_keeps_the_etags(shop: httpx2.Client) -> None:
     items = [{"product_id": 1, "quantity": 1}, {"product_id": 2, "quantity": 10_000}]
     before = state(shop)
@@ -512,6 +519,7 @@ def test_a_refused_sale_keeps_the_etags(shop: httpx2.Client) -> None:
     assert state(shop) == before
 
 
+@pytest.mark.every_database
 def test_a_counted_view_changes_the_etag_of_the_post_alone(shop: httpx2.Client, make: Make) -> None:
     before, _ = shop.get("/posts/1").json(), make("posts", author_id=1)
     assert shop.post("/posts/1/views").json() == {"view_count": 1}
@@ -520,6 +528,7 @@ def test_a_counted_view_changes_the_etag_of_the_post_alone(shop: httpx2.Client, 
     assert tag_of(shop, "/posts/2") == '"1"'
 
 
+@pytest.mark.every_database
 def test_deleting_a_category_changes_the_etags_of_what_was_in_it(
     client: httpx2.Client, make: Make
 ) -> None:
@@ -536,6 +545,7 @@ def test_deleting_a_category_changes_the_etags_of_what_was_in_it(
     assert [(client.get(path).json(), tag_of(client, path)) for path in paths] == expected
 
 
+@pytest.mark.every_database
 def test_renaming_a_category_keeps_the_etags_of_what_is_in_it(
     shop: httpx2.Client, make: Make
 ) -> None:
@@ -561,6 +571,7 @@ def posts(client: httpx2.Client) -> Iterator[tuple[Json, str]]:
         yield response.json(), response.headers["ETag"]
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("method", "body"),
     [
@@ -584,6 +595,7 @@ def test_changing_a_tag_changes_the_etags_of_its_posts_alone(
     assert tag_of(blog, "/tags/2") == '"1"'
 
 
+@pytest.mark.every_database
 def test_deleting_a_tag_changes_the_etags_of_its_posts_alone(blog: httpx2.Client) -> None:
     one, two, both, none = (post for post, _ in posts(blog))
     assert blog.delete("/tags/1").status_code == 204
@@ -595,6 +607,7 @@ def test_deleting_a_tag_changes_the_etags_of_its_posts_alone(blog: httpx2.Client
     ]
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("method", "body"),
     [
@@ -614,6 +627,7 @@ def test_a_tag_that_stays_as_it_is_keeps_the_etags_of_its_posts(
     assert tag_of(blog, "/tags/1") == '"1"'
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("tag_ids", [[], [2], [1, 2]])
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_adding_and_removing_tags_changes_the_etag_of_the_post(
@@ -631,6 +645,7 @@ def test_adding_and_removing_tags_changes_the_etag_of_the_post(
     assert [tag_of(blog, f"/tags/{n}") for n in (1, 2)] == ['"1"', '"1"']
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_a_post_changed_together_with_its_tags_is_answered_with_the_etag_it_has(
     blog: httpx2.Client, method: str
@@ -643,6 +658,7 @@ def test_a_post_changed_together_with_its_tags_is_answered_with_the_etag_it_has(
     assert blog.request(method, "/posts/1", json=body).headers["ETag"] == read.headers["ETag"]
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("tag_ids", [[1, 2], [2, 1], [1, 2, 1]])
 def test_setting_the_same_tags_keeps_the_etag_of_the_post(
     blog: httpx2.Client, tag_ids: list[int]
@@ -653,12 +669,14 @@ def test_setting_the_same_tags_keeps_the_etag_of_the_post(
     assert tag_of(blog, "/posts/3") == '"1"'
 
 
+@pytest.mark.every_database
 def test_a_post_keeps_the_etags_of_its_author(blog: httpx2.Client) -> None:
     blog.patch("/posts/1", json={"title": "New"})
     blog.delete("/posts/2")
     assert tag_of(blog, "/users/1") == '"1"'
 
 
+@pytest.mark.every_database
 def test_bulk_deactivation_changes_the_etags_of_those_it_deactivates(
     client: httpx2.Client, make: Make
 ) -> None:
@@ -677,6 +695,7 @@ def test_bulk_deactivation_changes_the_etags_of_those_it_deactivates(
     assert [tag_of(client, f"/users/{id}") for id in (2, 3, 4)] == ['"2"', '"2"', '"2"']
 
 
+@pytest.mark.every_database
 def test_deactivating_a_user_changes_the_etag_once(shop: httpx2.Client) -> None:
     shop.delete("/users/2/soft")
     assert tag_of(shop, "/users/2") == '"2"'
@@ -685,6 +704,7 @@ def test_deactivating_a_user_changes_the_etag_once(shop: httpx2.Client) -> None:
     assert tag_of(shop, "/users/1") == '"1"'
 
 
+@pytest.mark.every_database
 def test_a_new_password_changes_the_etag(shop: httpx2.Client) -> None:
     before = shop.get("/users/1").json()
     response = shop.patch("/users/1", json={"password": "Password3"})
@@ -692,6 +712,7 @@ def test_a_new_password_changes_the_etag(shop: httpx2.Client) -> None:
     assert response.json() == before | {"updated_at": response.json()["updated_at"]}
 
 
+@pytest.mark.every_database
 def test_every_step_of_an_order_changes_its_etag(shop: httpx2.Client) -> None:
     for n, status in enumerate(("confirmed", "shipped", "delivered"), 2):
         assert shop.patch(f"/orders/1/status?new_status={status}").status_code == 200
@@ -701,6 +722,7 @@ def test_every_step_of_an_order_changes_its_etag(shop: httpx2.Client) -> None:
     assert tag_of(shop, "/orders/1") == '"4"'
 
 
+@pytest.mark.every_database
 def test_a_payment_changes_the_etag_of_the_order(shop: httpx2.Client) -> None:
     before = shop.get("/orders/1").json()
     assert shop.post("/orders/1/payments", json={"account_id": 2}).status_code == 400
@@ -711,6 +733,7 @@ def test_a_payment_changes_the_etag_of_the_order(shop: httpx2.Client) -> None:
     assert (after.json(), after.headers["ETag"]) == (before | changed, '"2"')
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("paid", [False, True])
 def test_cancelling_changes_the_etag_of_the_order(shop: httpx2.Client, paid: bool) -> None:
     if paid:
@@ -726,6 +749,7 @@ def test_cancelling_changes_the_etag_of_the_order(shop: httpx2.Client, paid: boo
 # Races
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("collection", ["items", "products"])
 def test_of_many_patches_with_one_etag_one_is_done(server: httpx2.Client, collection: str) -> None:
     create(server, f"/{collection}/", BODIES[collection])
@@ -745,6 +769,7 @@ def test_of_many_patches_with_one_etag_one_is_done(server: httpx2.Client, collec
     assert read.json()["price"] == price
 
 
+@pytest.mark.every_database
 def test_of_many_status_changes_with_one_etag_one_is_done(server: httpx2.Client) -> None:
     create_user(server)
     create_product(server, 1, 10)

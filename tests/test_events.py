@@ -21,24 +21,13 @@ from typing import NamedTuple, Self
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import (
-    HOME,
-    SERVERS,
-    URLS,
-    Json,
-    Process,
-    Proxy,
-    another_database,
-    assert_busy,
-    open_shop,
-    order,
-    pages,
-    running,
-    serving,
-    wait_for,
-)
+from conftest import Json, another_database, pages
+from databases import HOME, SERVERS, kind_of
+from servers import Process, Proxy, assert_busy, open_shop, order, running, serving, wait_for
 
 from models import Notification, now
+
+pytestmark = pytest.mark.every_database
 
 PATH = "/notifications/events"
 PAUSE = 2.5  # seconds in which the service looks several times, and might give up a gap
@@ -115,17 +104,18 @@ def new_shop(client: httpx2.Client, url: str) -> Served:
 
 
 @pytest.fixture(scope="module")
-def shop(server_of_module: tuple[httpx2.Client, sa.Engine]) -> Served:
-    client, engine = server_of_module
-    return new_shop(client, engine.url.render_as_string(hide_password=False))
+def shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    url = another_database(database, tmp_path_factory.mktemp("events"), "events")
+    with serving(url) as client:
+        yield new_shop(client, url)
 
 
-@pytest.fixture(scope="module", params=SERVERS, ids=lambda url: sa.make_url(url).get_backend_name())
+@pytest.fixture(scope="module", params=SERVERS, ids=kind_of)
 def server_shop(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """On a database that more than one transaction can write to at a time."""
-    url = another_database(request.param, tmp_path_factory.mktemp("events"), "events")
+    url = another_database(request.param, tmp_path_factory.mktemp("late"), "late")
     with serving(url) as client:
         yield new_shop(client, url)
 
@@ -291,6 +281,7 @@ def test_an_unknown_query_parameter_is_422(shop: Served) -> None:
         assert listener.response.json()["errors"][0]["loc"] == ["query", "user_id"]
 
 
+@pytest.mark.system
 def test_head_ends_at_once_and_leaves_nobody_listening(own_database: str) -> None:
     with running(own_database, DATABASE_ECHO="true") as shop:
         response = shop.client.head(PATH)
@@ -305,18 +296,16 @@ def test_events_cannot_be_posted(shop: Served) -> None:
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-@pytest.mark.parametrize("url", URLS[:1], ids=["any"])  # which has nothing to do with databases
-def test_a_comment_comes_when_nothing_happens(url: str, tmp_path: Path) -> None:
-    with (
-        serving(another_database(url, tmp_path, "quiet")) as client,
-        Listener(client) as listener,
-    ):
+@pytest.mark.system
+def test_a_comment_comes_when_nothing_happens(any_database: str) -> None:
+    with serving(any_database) as client, Listener(client) as listener:
         assert listener.block() == [": ping"]
 
 
 # Out of order: ids are given before the commit, so a lower one may be committed later
 
 
+@pytest.mark.system
 def test_what_is_committed_out_of_order_comes_in_order(server_shop: Served) -> None:
     client, engine = server_shop
     with engine.connect() as a, Listener(client) as one, Listener(client) as two:
@@ -329,6 +318,7 @@ def test_what_is_committed_out_of_order_comes_in_order(server_shop: Served) -> N
         assert two.ids(3) == [late, early, last]
 
 
+@pytest.mark.system
 def test_a_listener_that_comes_back_before_a_late_commit_misses_nothing(
     server_shop: Served,
 ) -> None:
@@ -344,6 +334,7 @@ def test_a_listener_that_comes_back_before_a_late_commit_misses_nothing(
             assert listener.ids(3) == [late, early, last]
 
 
+@pytest.mark.system
 def test_the_first_listener_misses_nothing_that_was_begun_long_before(
     server_url: str, tmp_path: Path
 ) -> None:
@@ -361,6 +352,7 @@ def test_the_first_listener_misses_nothing_that_was_begun_long_before(
                 assert listener.ids_to(last) == stored(engine, seen)
 
 
+@pytest.mark.system
 def test_a_listener_that_joins_before_a_late_commit_gets_that_and_nothing_old(
     server_shop: Served,
 ) -> None:
@@ -376,6 +368,7 @@ def test_a_listener_that_joins_before_a_late_commit_gets_that_and_nothing_old(
         assert first.ids(3) == [late, old, new]
 
 
+@pytest.mark.system
 def test_an_insert_that_is_rolled_back_stops_nobody(server_shop: Served) -> None:
     client, engine = server_shop
     with engine.connect() as a, Listener(client) as listener:
@@ -387,6 +380,7 @@ def test_an_insert_that_is_rolled_back_stops_nobody(server_shop: Served) -> None
         assert listener.ids(2) == [second, third]
 
 
+@pytest.mark.system
 def test_several_gaps_are_filled_or_given_up_each_for_itself(server_shop: Served) -> None:
     client, engine = server_shop
     with (
@@ -408,6 +402,7 @@ def test_several_gaps_are_filled_or_given_up_each_for_itself(server_shop: Served
         assert listener.ids(4 + 1) == expected
 
 
+@pytest.mark.system
 def test_a_row_that_is_deleted_behind_a_gap_stops_nobody(server_shop: Served) -> None:
     client, engine = server_shop
     with engine.connect() as a, Listener(client) as listener:
@@ -424,6 +419,7 @@ def test_a_row_that_is_deleted_behind_a_gap_stops_nobody(server_shop: Served) ->
 # Many
 
 
+@pytest.mark.system
 def test_a_listener_that_comes_back_again_and_again_gets_each_order_once(shop: Served) -> None:
     before = stored(shop.engine)[-1]
     seen: list[int] = []
@@ -439,6 +435,7 @@ def test_a_listener_that_comes_back_again_and_again_gets_each_order_once(shop: S
     assert len(seen) == 400
 
 
+@pytest.mark.system
 def test_orders_placed_with_one_process_reach_the_listeners_of_another(
     own_database: str,
 ) -> None:
@@ -454,6 +451,7 @@ def test_orders_placed_with_one_process_reach_the_listeners_of_another(
             assert there.ids(100) == expected
 
 
+@pytest.mark.system
 def test_all_listeners_of_two_workers_get_each_event(own_database: str) -> None:
     with serving(own_database, "--workers", "2") as client, contextlib.ExitStack() as stack:
         open_shop(client)
@@ -505,6 +503,7 @@ async def crowd(port: int, meanwhile: Callable[[], None], last: Callable[[], int
     return sent
 
 
+@pytest.mark.system
 def test_very_many_listeners_cost_no_threads_and_no_connections(own_database: str) -> None:
     expected: list[int] = []
     with running(own_database, DATABASE_ECHO="true") as process:
@@ -544,6 +543,7 @@ def assert_asks_no_more(shop: Process) -> None:
     assert any(asks_no_more(shop) for _ in range(10))
 
 
+@pytest.mark.system
 def test_a_listener_that_does_not_read_holds_up_nobody_and_loses_nothing(shop: Served) -> None:
     client, engine = shop
     before = stored(engine)[-1]
@@ -575,12 +575,13 @@ COMMANDS: dict[str, list[str | Path]] = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
 def test_a_process_told_to_stop_ends_its_streams(
-    own_database: str, command: str, how: signal.Signals
+    any_database: str, command: str, how: signal.Signals
 ) -> None:
-    with running(own_database, *COMMANDS[command]) as shop, contextlib.ExitStack() as stack:
+    with running(any_database, *COMMANDS[command]) as shop, contextlib.ExitStack() as stack:
         open_shop(shop.client)
         listeners = [stack.enter_context(Listener(shop.client)) for _ in range(6)]
         assert order(shop.client).status_code == 201
@@ -595,6 +596,7 @@ def test_a_process_told_to_stop_ends_its_streams(
 # Faults
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("silent", [False, True], ids=["refuses", "silent"])
 def test_a_stream_outlives_the_database_being_away(
     behind_proxy: tuple[Process, Proxy], silent: bool
@@ -620,6 +622,7 @@ def test_a_stream_outlives_the_database_being_away(
             assert again.ids(2) == [*seen, id]
 
 
+@pytest.mark.system
 def test_a_stream_outlives_a_query_that_fails(own_database: str) -> None:
     with running(own_database) as process:
         client, engine = new_shop(process.client, own_database)
@@ -680,11 +683,13 @@ def async_shop(own_database: str, tmp_path: Path) -> Iterator[Process]:
         yield process
 
 
+@pytest.mark.system
 def test_an_async_route_reads(async_shop: Process) -> None:
     response = async_shop.client.get("/async/titles")
     assert (response.status_code, response.json()) == (200, ["Kite", "Drachen ü"])
 
 
+@pytest.mark.system
 def test_an_async_route_cannot_write(async_shop: Process) -> None:
     assert async_shop.client.post("/async/items").status_code == 500
     told = re.compile(r"^RuntimeError: .*\bWrite\b", re.M)  # logged once it was answered
@@ -692,6 +697,7 @@ def test_an_async_route_cannot_write(async_shop: Process) -> None:
     assert async_shop.client.get("/async/titles").json() == ["Kite", "Drachen ü"]
 
 
+@pytest.mark.system
 def test_async_routes_take_turns_when_there_are_more_than_connections(
     async_shop: Process,
 ) -> None:

@@ -18,23 +18,23 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import (
+from conftest import Json, another_database, pages
+from databases import SERVERS
+from servers import (
     ANSWERED,
-    SERVERS,
     STOCK,
     TIMEOUT,
-    Json,
     Process,
     Proxy,
-    another_database,
     assert_busy,
     open_shop,
     order,
-    pages,
     running,
     serving,
     wait_for,
 )
+
+pytestmark = [pytest.mark.every_database, pytest.mark.system]
 
 
 @contextlib.contextmanager

@@ -11,20 +11,10 @@ from http import HTTPStatus
 
 import httpx2
 import pytest
-from conftest import (
-    Call,
-    Json,
-    Make,
-    at_once,
-    create_product,
-    create_user,
-    pages,
-    running,
-    sender,
-    statuses,
-)
+from conftest import Json, Make, pages
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers import Call, at_once, create_product, create_user, running, sender, statuses
 from test_hostile import VALUES, Request, assert_same_everywhere
 from test_hostile import send as send_civilly
 

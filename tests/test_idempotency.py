@@ -8,9 +8,8 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import (
-    Json,
-    Make,
+from conftest import Json, Make
+from servers import (
     at_once,
     balances,
     create_account,
@@ -24,6 +23,8 @@ from conftest import (
 import db
 import main
 from models import IdempotencyKey
+
+pytestmark = pytest.mark.every_database
 
 CLIENTS = 30
 
@@ -398,9 +399,9 @@ def test_a_repeated_request_deletes_expired_keys_too(shop: httpx2.Client) -> Non
 
 
 @pytest.fixture
-def stored(server_of_module: tuple[httpx2.Client, sa.Engine]) -> sa.Engine:
+def stored(server_of_session: tuple[httpx2.Client, sa.Engine]) -> sa.Engine:
     """The database of the server."""
-    return server_of_module[1]
+    return server_of_session[1]
 
 
 def stored_keys(engine: sa.Engine) -> list[tuple[str, int]]:

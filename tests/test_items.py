@@ -6,6 +6,8 @@ from conftest import Make
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.every_database
+
 LAMP = {"title": "Lamp", "description": "Warm light.", "price": 19.99, "is_available": False}
 
 

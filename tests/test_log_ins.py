@@ -12,18 +12,8 @@ import httpx2
 import jwt
 import pytest
 import sqlalchemy as sa
-from conftest import (
-    KEY,
-    Json,
-    Make,
-    Process,
-    at_once,
-    create_user,
-    log_in,
-    running,
-    serving,
-    statuses,
-)
+from conftest import KEY, Json, Make, log_in
+from servers import Process, at_once, create_user, running, serving, statuses
 from sqlmodel import Session, col, select
 
 import db
@@ -126,6 +116,7 @@ def test_a_token_lasts_as_long_as_the_setting_says(
     assert body["expires_in"] == claims["exp"] - claims["iat"] == 7
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("name", ["Ann", "ann", "ANN", "ann@example.com", "ANN@EXAMPLE.COM"])
 def test_names_and_addresses_are_taken_in_any_case(shop: httpx2.Client, name: str) -> None:
     assert shop.get("/users/me", headers=log_in(shop, name)).json()["id"] == ANN
@@ -162,6 +153,7 @@ def test_a_wrong_name_a_wrong_password_and_a_deactivated_user_look_the_same(
         assert answer.headers == first.headers
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     "name", ["ann ", " ann", "\u00e1nn", "an\u0144", "ann\u200b", "%", "_nn", "ann'--", "Ann\t"]
 )
@@ -169,6 +161,7 @@ def test_a_name_is_no_other_that_looks_like_it(shop: httpx2.Client, name: str) -
     assert try_name(shop, name).status_code == 401
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("value", ["a\x00b", "x" * 255, "\U0001f600" * 600])
 def test_a_hostile_name_or_password_is_no_fault(shop: httpx2.Client, value: str) -> None:
     assert try_name(shop, value).status_code in (401, 422)
@@ -188,6 +181,7 @@ def test_a_password_that_is_no_text_is_no_fault(shop: httpx2.Client) -> None:
 # Failures
 
 
+@pytest.mark.every_database
 def test_after_ten_failures_for_a_name_the_right_password_has_to_wait(
     shop: httpx2.Client, client_at: At
 ) -> None:
@@ -231,6 +225,7 @@ def test_ipv4_addresses_within_ipv6_are_told_apart(shop: httpx2.Client, client_a
     log_in(client_at("::ffff:198.51.100.8"), "ann")
 
 
+@pytest.mark.every_database
 def test_old_failures_do_not_count(shop: httpx2.Client) -> None:
     for _ in range(10):
         try_name(shop, "ann", "Wrong1")
@@ -242,6 +237,7 @@ def test_old_failures_do_not_count(shop: httpx2.Client) -> None:
     log_in(shop, "ann")
 
 
+@pytest.mark.every_database
 def test_only_failures_of_the_last_five_minutes_are_counted(shop: httpx2.Client) -> None:
     for _ in range(9):
         try_name(shop, "ann", "Wrong1")
@@ -259,6 +255,7 @@ def test_refused_tries_are_not_failures_that_make_it_last(shop: httpx2.Client) -
     assert [row.times for row in failures()] == before
 
 
+@pytest.mark.every_database
 def test_failures_are_deleted_in_passing_when_they_are_old(shop: httpx2.Client) -> None:
     try_name(shop, "nobody", "Wrong1")
     with db.writer.engine.begin() as connection:
@@ -452,6 +449,7 @@ def test_a_bad_token_comes_before_what_else_is_wrong(shop: httpx2.Client) -> Non
 # What ends a token
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_a_new_password_ends_the_tokens(shop: httpx2.Client, method: str) -> None:
     old, elsewhere, bob = log_in(shop, "ann"), log_in(shop, "ann"), log_in(shop, "bob")
@@ -504,6 +502,7 @@ def test_the_token_of_a_deleted_user_is_refused(shop: httpx2.Client) -> None:
     assert_is_dead(shop, bearer(claims_for(ANN) | {"sub": "99"}))
 
 
+@pytest.mark.every_database
 def test_who_is_promoted_may_act_at_once_and_who_is_demoted_no_more(shop: httpx2.Client) -> None:
     root, ann = log_in(shop, "root"), log_in(shop, "ann")
     item = {"title": "Lamp", "price": 1}
@@ -675,6 +674,7 @@ def failed(server: httpx2.Client, name: str, forwarded: str) -> httpx2.Response:
     return server.post("/token", data=data, headers=headers)
 
 
+@pytest.mark.every_database
 def test_tries_at_once_do_not_get_around_the_limit(own_database: str) -> None:
     with serving(own_database, SECRET_KEY=KEY) as server:
         create_user(server)
@@ -704,6 +704,7 @@ def test_failures_count_for_a_client_that_nobody_trusts_to_say_for_whom_it_asks(
         assert failed(server, "ann", "198.51.100.77").status_code == 429
 
 
+@pytest.mark.every_database
 def test_the_log_holds_no_secret(own_database: str) -> None:
     settings = {"SECRET_KEY": KEY, "DATABASE_ECHO": "true", "DEBUG": "true"}
     with running(own_database, **settings) as process:

@@ -8,15 +8,18 @@ from typing import Any
 import alembic.command
 import pytest
 import sqlalchemy as sa
-from conftest import HOME, serving
+from databases import HOME
+from servers import serving
 from sqlmodel import SQLModel
 
 import db
 
+pytestmark = pytest.mark.every_database
+
 
 @pytest.fixture
-def config(own_database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(db.settings, "database_url", db.Settings.usual_url(own_database))
+def config(new_database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(db.settings, "database_url", db.Settings.usual_url(new_database))
     return db.alembic_config()
 
 
@@ -54,9 +57,9 @@ def test_every_constraint_and_index_has_its_name_from_the_convention(config: Any
         assert foreign == {str(c.name) for c in table.foreign_key_constraints}
 
 
-def test_processes_that_start_at_once_migrate_once(own_database: str) -> None:
+def test_processes_that_start_at_once_migrate_once(new_database: str) -> None:
     command = [sys.executable, str(HOME / "main.py"), "migrate"]
-    env = {**os.environ, "DATABASE_URL": own_database}
+    env = {**os.environ, "DATABASE_URL": new_database}
     pipe = subprocess.PIPE
     running = [
         subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for _ in range(5)
@@ -65,17 +68,17 @@ def test_processes_that_start_at_once_migrate_once(own_database: str) -> None:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         assert out == f"The database is at revision {db.newest_revision()}.\n"
-    url = db.Settings.usual_url(own_database)
+    url = db.Settings.usual_url(new_database)
     assert url is not None
     assert tables(url) == {*SQLModel.metadata.tables, "alembic_version"}
 
 
-def test_a_start_without_migrating_leaves_the_database_alone(own_database: str) -> None:
-    with serving(own_database, MIGRATE_ON_START="false") as server:
+def test_a_start_without_migrating_leaves_the_database_alone(new_database: str) -> None:
+    with serving(new_database, MIGRATE_ON_START="false") as server:
         assert server.get("/health").status_code == 200
         assert server.get("/health/db").status_code == 503
         item = {"title": "Mug", "price": 1}
         for answer in (server.get("/items/1"), server.post("/items/", json=item)):
             assert answer.status_code == 503
             assert answer.json()["detail"].startswith("The database is not at the newest migrat")
-        assert tables(db.Settings.usual_url(own_database) or "") == set()
+        assert tables(db.Settings.usual_url(new_database) or "") == set()

@@ -12,6 +12,8 @@ from conftest import Json, Make
 
 import db
 
+pytestmark = pytest.mark.every_database
+
 ONE = [{"product_id": 1, "quantity": 1}]
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
-from conftest import HOME, KEY, Make, serving
+from conftest import KEY, Make
+from databases import HOME
+from servers import serving
 
 At = Callable[[str], httpx2.Client]
 Close = Callable[[], None]

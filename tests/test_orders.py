@@ -13,6 +13,8 @@ from conftest import Json, Make
 import db
 from models import Order
 
+pytestmark = pytest.mark.every_database
+
 STATUSES = ["pending", "confirmed", "shipped", "delivered", "cancelled"]
 # How an order that is pending comes to each status, and where it may go from there.
 WAYS = {

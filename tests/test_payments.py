@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from conftest import Json, Make
 
+pytestmark = pytest.mark.every_database
+
 
 @pytest.fixture
 def shop(client: httpx2.Client, make: Make) -> httpx2.Client:

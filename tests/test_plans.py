@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import empty
+from databases import empty
 from pydantic import SecretStr
 from sqlmodel import Session, SQLModel
 from test_contract import LISTS, PATHS, SORTS, filled
@@ -22,6 +22,8 @@ from test_contract import LISTS, PATHS, SORTS, filled
 import db
 import main
 import models
+
+pytestmark = [pytest.mark.every_database, pytest.mark.system]
 
 ROWS = 2000  # in each table
 RARE = 400  # one row of so many has the rare one of a few values

@@ -7,6 +7,8 @@ from conftest import Json, Make
 
 import db
 
+pytestmark = pytest.mark.every_database
+
 KEYS = [
     "id",
     "title",

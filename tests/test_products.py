@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from conftest import Json, Make
 
+pytestmark = pytest.mark.every_database
+
 KETTLE = {
     "name": "Kettle",
     "slug": "the-kettle",

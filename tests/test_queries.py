@@ -6,13 +6,16 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make, empty
+from conftest import Json, Make
+from databases import empty
 from sqlmodel import Session, SQLModel
 from test_contract import PATHS, filled
 from test_plans import parameters, some_row
 
 import db
 import main
+
+pytestmark = pytest.mark.every_database
 
 FEW, MANY = 3, 30
 ENDLESS = "/notifications/events"

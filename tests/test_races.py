@@ -8,9 +8,9 @@ from collections import Counter
 
 import httpx2
 import pytest
-from conftest import (
+from conftest import Json
+from servers import (
     Call,
-    Json,
     at_once,
     balances,
     create,
@@ -23,6 +23,8 @@ from conftest import (
     serving,
     statuses,
 )
+
+pytestmark = [pytest.mark.every_database, pytest.mark.system]
 
 CLIENTS = 64
 

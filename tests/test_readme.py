@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import HOME, serving
+from databases import HOME
+from servers import serving
 
 import db
 import main

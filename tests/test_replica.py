@@ -23,21 +23,21 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
-from conftest import (
+from conftest import KEY, Json, log_in
+from servers import (
     ANSWERED,
-    KEY,
     STOCK,
     TIMEOUT,
-    Json,
     assert_busy,
     create_user,
     free_port,
-    log_in,
     open_shop,
     order,
     serving,
     wait_for,
 )
+
+pytestmark = pytest.mark.system
 
 PROGRAMS = ("initdb", "pg_ctl", "pg_basebackup")
 SETTINGS = """

@@ -7,12 +7,15 @@ What a field may hold is tried in detail by the corpus of test_hostile.py.
 
 from typing import Any
 
+import pytest
 import schemathesis
 from conftest import Make
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import main
+
+pytestmark = pytest.mark.system
 
 document = schemathesis.openapi.from_asgi("/openapi.json", main.app)
 schema = document.exclude(path="/notifications/events")  # which has no end: see test_events.py

@@ -3,7 +3,8 @@
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Make, serving
+from conftest import Make
+from servers import serving
 
 import db
 
@@ -14,6 +15,7 @@ def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
     assert client.get("/api/v1/").json() == root
 
 
+@pytest.mark.every_database
 def test_health_counts_the_connections(client: httpx2.Client) -> None:
     size = db.writer.capacity + db.reader.capacity
     numbers = {"pool_size": size, "connections_in_use": 0, "connections_available": size}
@@ -23,6 +25,7 @@ def test_health_counts_the_connections(client: httpx2.Client) -> None:
         assert client.get("/health").json()["database"] == numbers
 
 
+@pytest.mark.every_database
 def test_database_health_says_the_revision(client: httpx2.Client) -> None:
     body = client.get("/health/db").json()
     assert list(body) == [
@@ -38,6 +41,7 @@ def test_database_health_says_the_revision(client: httpx2.Client) -> None:
     assert body["total_connections"] == body["checked_in"] + body["checked_out"]
 
 
+@pytest.mark.every_database
 def test_database_health_is_503_when_the_database_is_not_at_the_newest_revision(
     client: httpx2.Client,
 ) -> None:

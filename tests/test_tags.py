@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from conftest import Json, Make
 
+pytestmark = pytest.mark.every_database
+
 
 def test_a_created_tag_is_answered_with_its_slug_and_location(client: httpx2.Client) -> None:
     response = client.post("/tags/", json={"name": "How To"})

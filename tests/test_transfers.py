@@ -4,6 +4,8 @@ import httpx2
 import pytest
 from conftest import Json, Make
 
+pytestmark = pytest.mark.every_database
+
 
 def balances(client: httpx2.Client) -> list[float]:
     return [account["balance"] for account in client.get("/accounts/").json()]

@@ -14,6 +14,8 @@ from sqlmodel import Session, col, select
 import db
 from models import User, now
 
+pytestmark = pytest.mark.every_database
+
 ANN = {
     "username": "Ann_1",
     "email": "Ann.Lee@Example.com",
