@@ -999,7 +999,7 @@ def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> 
 
 def free_slug(
     session: Session,
-    model: type[Any],
+    model: Any,
     name: str,
     *,
     own: str | None = None,
@@ -1013,12 +1013,18 @@ def free_slug(
     retry_on_conflict(session, "slug")
     base = base_slug(model.__name__.lower(), name)
     candidates = [base, *(f"{base}-{n}" for n in range(first, first + 8))]
-    used = {*session.exec(select(model.slug).where(model.slug.in_(candidates))), *taken} - {own}
+    found = session.exec(slugs_among(model), params={"slugs": candidates})
+    used = {*found, *taken} - {own}
     if used.issuperset(candidates):  # a rare name: now look at all of them
         like = select(model.slug).where(model.slug > f"{base}-", model.slug < f"{base}.")
         used = {*session.exec(like), *taken} - {own}
         candidates = [f"{base}-{n}" for n in range(first, first + len(used) + 1)]
     return next(slug for slug in candidates if slug not in used)
+
+
+@functools.cache  # see LOCKED
+def slugs_among(model: Any) -> SelectOfScalar[str]:
+    return select(model.slug).where(model.slug.in_(bindparam("slugs")))
 
 
 @functools.lru_cache(1000)
@@ -2068,7 +2074,6 @@ def import_products(
     retry_on_conflict(session, "sku")  # another made the same product meanwhile
     for batch in import_batches(upload):
         db.allow_more_time(session)
-        gc.collect()  # what a batch took is free for the next one
         import_batch(session, upload, batch)
     if upload.errors:
         bad = sorted(upload.errors)[:100]
@@ -2218,26 +2223,30 @@ def import_batch(session: Session, upload: Import, batch: dict[str, Line]) -> No
 
 Owners = dict[Any, str]  # whose a unique value is, by SKU
 
+# Built once: a statement with a list in it is garbage that refers to itself, which stays in
+# memory until Python looks for such.
+C = PRODUCT.c
+LOCKED = PRODUCT.select().where(C.sku.in_(bindparam("skus"))).order_by(C.id).with_for_update()
+NAMED = select(Category.slug, Category.id).where(col(Category.slug).in_(bindparam("categories")))
+SLUGS = select(C.slug, C.sku).where(C.slug.in_(bindparam("slugs")))
+NAMES = select(C.name, C.category_id, C.sku).where(C.name.in_(bindparam("names")))
+
 
 def look_up_lines(
     session: Session, lines: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str | None, int | None], Owners, Owners]:
     """The products, locked, by SKU; the categories by slug; whose the slugs and the names are."""
-    run, c = session.connection().execute, PRODUCT.c
+    run = session.connection().execute
     skus = {sent["sku"] for sent in lines}
-    locked = PRODUCT.select().where(c.sku.in_(skus)).order_by(c.id).with_for_update()
-    rows = {row.sku: row._asdict() for row in run(locked)}
+    rows = {row.sku: row._asdict() for row in run(LOCKED, {"skus": skus})}
     named = {sent["category"] for sent in lines if sent.get("category")}
-    categories = run(select(Category.slug, Category.id).where(col(Category.slug).in_(named)))
     slugs = {sent.get("slug") or base_slug("product", sent.get("name", "")) for sent in lines}
     names = {sent.get("name") or rows.get(sent["sku"], {}).get("name") for sent in lines}
-    owners = run(select(c.slug, c.sku).where(c.slug.in_(slugs)))
-    pairs = run(select(c.name, c.category_id, c.sku).where(c.name.in_(names)))
     return (
         rows,
-        {None: None, **dict(categories.all())},
-        dict(owners.all()),
-        {(name, category): sku for name, category, sku in pairs},
+        {None: None, **dict(run(NAMED, {"categories": named}).all())},
+        dict(run(SLUGS, {"slugs": slugs}).all()),
+        {(name, category): sku for name, category, sku in run(NAMES, {"names": names})},
     )
 
 

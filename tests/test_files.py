@@ -1,6 +1,7 @@
 """Products as a file: the export, the import, and that the one takes what the other gives."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -1083,6 +1084,23 @@ def test_memory_does_not_grow_with_the_file(own_database: str) -> None:
         response = send_stream(client, numbered(range(1, 20_001)))
         assert counts(response) == (0, 20_000)
         assert peak(pid) - before <= 30
+
+
+def test_an_import_needs_no_collection_of_garbage(client: httpx2.Client) -> None:
+    many(client, 1)  # so that what is built once is there
+    gc.collect()
+    gc.disable()
+    try:
+        whole_heap = gc.get_stats()[2]["collections"]
+        garbage = []
+        for n in (1, 2001):  # the name of all is one, so that a slug is looked for as well
+            lines = "".join(f"{n}-{id},Same,1\n" for id in range(n))
+            assert counts(send(client, f"sku,name,price\n{lines}")) == (n, 0)
+            assert gc.get_stats()[2]["collections"] == whole_heap + len(garbage)
+            garbage.append(gc.collect())
+    finally:
+        gc.enable()
+    assert garbage[1] - garbage[0] < 100
 
 
 LONG = "\U0001f600" * 10_000
