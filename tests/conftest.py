@@ -97,17 +97,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.fixture(scope="session")
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of the database under test, migrated; the app is connected to it."""
-    db.settings.database_url = own_copy(request.param)
-    db.writer, db.reader = connected(db.settings.database_url)
-    db.async_engine.cache_clear()
+    connect(own_copy(request.param))
     yield db.settings.database_url
     db.disconnect()
 
 
+def connect(url: str) -> None:
+    """Have the app use this database."""
+    db.settings.database_url = url
+    db.writer, db.reader = connected(url)
+    db.async_engine.cache_clear()
+
+
 @functools.cache
 def connected(url: str) -> tuple[db.Database, db.Database]:
-    assert url == db.settings.database_url
-    return db.open_databases()
+    return db.open_databases()  # which are those of the settings
 
 
 class AppTransport(httpx2.BaseTransport):
@@ -201,6 +205,10 @@ Make = Callable[..., Json]
 @pytest.fixture
 def make(client: httpx2.Client) -> Make:
     """`make("users", username="ann")`: one more row, whatever else it needs made up."""
+    return maker(client)
+
+
+def maker(client: httpx2.Client) -> Make:
     counts: dict[str, int] = {}
 
     def make_one(collection: str, **fields: Json) -> Json:
