@@ -17,6 +17,7 @@ import contextlib
 import functools
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ from databases import (
     SERVERS,
     URLS,
     WORKER,
+    Rows,
     another,
     copy,
     create_database,
+    dump,
     empty,
     kind_of,
+    load,
     make_template,
     own_copy,
 )
@@ -199,20 +203,16 @@ def log_in(client: httpx2.Client, name: str, password: str = "Password1") -> dic
 
 # Builders: each makes one row through the API, with what the test cares about spelled out.
 
-Make = Callable[..., Json]
 
-
-@pytest.fixture
-def make(client: httpx2.Client) -> Make:
+class Make:
     """`make("users", username="ann")`: one more row, whatever else it needs made up."""
-    return maker(client)
 
+    def __init__(self, client: httpx2.Client) -> None:
+        self.client, self.counts = client, Counter[str]()
 
-def maker(client: httpx2.Client) -> Make:
-    counts: dict[str, int] = {}
-
-    def make_one(collection: str, **fields: Json) -> Json:
-        n = counts[collection] = counts.get(collection, 0) + 1
+    def __call__(self, collection: str, **fields: Json) -> Json:
+        self.counts[collection] += 1
+        n = self.counts[collection]
         defaults: dict[str, Json] = {
             "items": {"title": f"Item {n}", "price": 1},
             "users": {
@@ -232,11 +232,35 @@ def maker(client: httpx2.Client) -> Make:
             "accounts": {"balance": 0},
         }
         body = defaults.get(collection, {}) | fields
-        response = client.post(f"/{collection}/", json=body)
+        response = self.client.post(f"/{collection}/", json=body)
         assert response.status_code == 201, response.text
         return response.json()
 
-    return make_one
+
+@pytest.fixture
+def make(client: httpx2.Client) -> Make:
+    return Make(client)
+
+
+Build = Callable[[Make], None]
+BUILT: dict[tuple[str, Build], tuple[Rows, Counter[str]]] = {}
+
+
+@pytest.fixture
+def built(make: Make) -> Callable[[Build], None]:
+    """`built(shop)`: what that function makes; from the second test on, copies of the same rows."""
+
+    def build(shop: Build) -> None:
+        key, engine = (db.settings.database_url, shop), db.writer.engine
+        if key in BUILT:
+            rows, made = BUILT[key]
+            load(engine, rows)
+            make.counts.update(made)
+        else:
+            shop(make)
+            BUILT[key] = dump(engine), make.counts.copy()
+
+    return build
 
 
 # Servers, for what needs a process, and databases for them.
@@ -267,21 +291,43 @@ def another_database(url: str, folder: Path, name: str) -> str:
     return copy(another(url, name, folder))
 
 
+ORIGIN = "https://shop.example"
+WEB = {"CORS_ORIGINS": f"https://a.example, {ORIGIN}"}
+
+
 @pytest.fixture(scope="session")
 def server_of_session(
     database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[httpx2.Client, Engine]]:
     url = another_database(database, tmp_path_factory.mktemp("server"), "server")
-    with serving(url) as client:
+    with serving(url, **WEB) as client:
         yield client, create_engine(url, poolclass=NullPool)
 
 
 @pytest.fixture
 def server(server_of_session: tuple[httpx2.Client, Engine]) -> httpx2.Client:
-    """A client of a server process, whose database is empty and counts its ids from 1."""
+    """A client of a server process in open mode, whose database is empty, with ids from 1."""
     client, engine = server_of_session
     empty(engine)
     return client
+
+
+@pytest.fixture(scope="session")
+def closed_server_of_session(
+    database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Process, Engine]]:
+    url = another_database(database, tmp_path_factory.mktemp("closed"), "closed")
+    settings = {"SECRET_KEY": KEY, "FORWARDED_ALLOW_IPS": "127.0.0.1", "DATABASE_ECHO": "true"}
+    with running(url, **settings, **WEB, DEBUG="true") as process:
+        yield process, create_engine(url, poolclass=NullPool)
+
+
+@pytest.fixture
+def closed_server(closed_server_of_session: tuple[Process, Engine]) -> Process:
+    """The same in closed mode, behind a proxy that it trusts; it logs all that it can."""
+    process, engine = closed_server_of_session
+    empty(engine)
+    return process
 
 
 @pytest.fixture(params=SERVERS, ids=kind_of)

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,8 +21,11 @@ from sqlmodel import SQLModel
 
 HOME = Path(__file__).parent.parent
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-# One folder for all workers: the process that starts them makes it, and takes it away.
-SCRATCH = os.environ.setdefault("TEST_SCRATCH", tempfile.mkdtemp(prefix="cornershop_test_"))
+# One folder for all workers, in memory where there is such a place: the process that starts them
+# makes it, and takes it away.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+SCRATCH = os.environ.get("TEST_SCRATCH") or tempfile.mkdtemp(prefix="cornershop_test_", dir=MEMORY)
+os.environ["TEST_SCRATCH"] = SCRATCH
 URLS = [
     url.strip()
     for url in os.environ.get(
@@ -165,3 +169,30 @@ RESTART = {
     "postgresql": """SELECT setval('"{}_id_seq"', 1, false)""",
     "mysql": "ALTER TABLE `{}` AUTO_INCREMENT = 1",
 }
+
+
+Rows = list[tuple[sa.Table, list[dict[str, Any]]]]
+
+
+def dump(engine: sa.Engine) -> Rows:
+    """All rows of all tables that have some."""
+    with engine.connect() as connection:
+        found = [
+            (table, [row._asdict() for row in connection.execute(sa.select(*stored(table)))])
+            for table in SQLModel.metadata.sorted_tables
+        ]
+    return [(table, rows) for table, rows in found if rows]
+
+
+def stored(table: sa.Table) -> list[sa.Column[Any]]:
+    return [column for column in table.columns if not column.computed]
+
+
+def load(engine: sa.Engine, dumped: Rows) -> None:
+    """Put the rows of a dump into an empty database; ids go on after them."""
+    with engine.begin() as connection:
+        for table, rows in dumped:
+            connection.execute(table.insert(), rows)
+            if engine.dialect.name == "postgresql" and "id" in table.columns:
+                last = max(row["id"] for row in rows)
+                connection.exec_driver_sql(f"""SELECT setval('"{table.name}_id_seq"', {last})""")

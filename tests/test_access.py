@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import KEY, Json, Make, log_in, pages
+from conftest import KEY, Build, Json, Make, log_in, pages
 from fastapi import APIRouter, FastAPI
 from servers import serving
 from sqlmodel import SQLModel
@@ -229,9 +229,8 @@ def send(
 # The shop
 
 
-@pytest.fixture
-def shop(client: httpx2.Client, make: Make, close: Callable[[], None]) -> httpx2.Client:
-    """A client of a closed shop, in which users 1 and 2 have one of everything."""
+def fill(make: Make) -> None:
+    client = make.client
     for _ in range(4):
         make("users")
     client.patch("/users/3", json={"is_superuser": True}).raise_for_status()
@@ -246,6 +245,14 @@ def shop(client: httpx2.Client, make: Make, close: Callable[[], None]) -> httpx2
         id = make("orders", user_id=n, items=LINES)["id"]
         client.patch(f"/orders/{id}/status?new_status=cancelled").raise_for_status()
         make("transfers", from_account_id=n, to_account_id=OTHER[n], amount=n)
+
+
+@pytest.fixture
+def shop(
+    client: httpx2.Client, built: Callable[[Build], None], close: Callable[[], None]
+) -> httpx2.Client:
+    """A client of a closed shop, in which users 1 and 2 have one of everything."""
+    built(fill)
     close()
     return client
 

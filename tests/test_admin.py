@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make, log_in
+from conftest import Build, Json, Make, log_in
 
 import db
 from models import Order
@@ -158,8 +158,13 @@ def browser(client: httpx2.Client, client_at: At) -> Iterator[httpx2.Client]:
 
 
 @pytest.fixture
-def shop(browser: httpx2.Client, client: httpx2.Client, make: Make) -> httpx2.Client:
+def shop(browser: httpx2.Client, built: Callable[[Build], None]) -> httpx2.Client:
     """One or more of everything; the browser."""
+    built(fill)
+    return browser
+
+
+def fill(make: Make) -> None:
     make("users", username="Ann", full_name="Ann O'Hara")
     make("users", username="bob")
     make("categories", name="Outdoor")
@@ -174,8 +179,7 @@ def shop(browser: httpx2.Client, client: httpx2.Client, make: Make) -> httpx2.Cl
     make("transfers", from_account_id=1, to_account_id=2, amount=1.5)
     make("orders", user_id=1, items=[{"product_id": 1, "quantity": 2}])
     make("orders", user_id=2, items=[{"product_id": 1, "quantity": 3}])
-    assert client.post("/orders/2/payments", json={"account_id": 1}).status_code == 201
-    return browser
+    assert make.client.post("/orders/2/payments", json={"account_id": 1}).status_code == 201
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make, pages
+from conftest import Build, Json, Make, pages
 from sqlmodel import SQLModel
 
 import db
@@ -63,8 +63,13 @@ def assert_problem(response: Any, status: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def shop(client: httpx2.Client, make: Make) -> None:
+def shop(built: Callable[[Build], None]) -> None:
+    built(fill)
+
+
+def fill(make: Make) -> None:
     """Three rows of everything that can be listed."""
+    client = make.client
     for n in range(1, 4):
         make("items", price=4 - n)
         make("users")

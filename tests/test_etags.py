@@ -1,13 +1,13 @@
 """ETags: which answers say a row's version, what changes it, and requests on condition of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make
+from conftest import Build, Json, Make
 from servers import at_once, create, create_order, create_product, create_user, sender, statuses
 
 import db
@@ -116,13 +116,7 @@ MALFORMED = [
 STRONG = ['"1"', '"7", "1"', '"1","7"', '"7",,"1"', '"1",', 'W/"1", "1"', '"a,b", "1"', "*"]
 
 
-@pytest.fixture
-def shop(client: httpx2.Client, make: Make) -> httpx2.Client:
-    """A client of a shop with something of everything.
-
-    All is in its first version, but for what order 2 has changed: product 2 and, since it is
-    cancelled, the order. User 2 has nothing.
-    """
+def fill(make: Make) -> None:
     make("users")
     make("users")
     make("items")
@@ -136,7 +130,17 @@ def shop(client: httpx2.Client, make: Make) -> httpx2.Client:
     make("transfers", from_account_id=1, to_account_id=2, amount=1)
     for _ in range(2):
         make("orders", user_id=1, items=[{"product_id": 2, "quantity": 1}])
-    assert client.patch("/orders/2/status?new_status=cancelled").status_code == 200
+    assert make.client.patch("/orders/2/status?new_status=cancelled").status_code == 200
+
+
+@pytest.fixture
+def shop(client: httpx2.Client, built: Callable[[Build], None]) -> httpx2.Client:
+    """A client of a shop with something of everything.
+
+    All is in its first version, but for what order 2 has changed: product 2 and, since it is
+    cancelled, the order. User 2 has nothing.
+    """
+    built(fill)
     return client
 
 

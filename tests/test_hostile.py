@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make, connect, maker
+from conftest import Build, Json, Make, connect
 from databases import URLS, empty, own_copy
 
 import db
@@ -134,13 +134,11 @@ def fill(make: Make) -> None:
 
 
 @pytest.fixture
-def small_shop(make: Make) -> None:
-    fill(make)
+def small_shop(built: Callable[[Build], None]) -> None:
+    built(fill)
 
 
-def assert_alike_everywhere(
-    client: httpx2.Client, requests: list[Request], fill: Callable[[Make], None]
-) -> None:
+def assert_alike_everywhere(client: httpx2.Client, requests: list[Request], fill: Build) -> None:
     """Send to each database what reached the first one, and compare the statuses."""
     executed = [0]
 
@@ -152,7 +150,7 @@ def assert_alike_everywhere(
     for url in URLS:
         connect(own_copy(url))
         empty(db.writer.engine)
-        fill(maker(client))
+        fill(Make(client))
         answers = {}
         for request in told[0] if told else requests:
             seen, status = executed[0], send(client, request)

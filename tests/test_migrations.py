@@ -57,6 +57,7 @@ def test_every_constraint_and_index_has_its_name_from_the_convention(config: Any
         assert foreign == {str(c.name) for c in table.foreign_key_constraints}
 
 
+@pytest.mark.system
 def test_processes_that_start_at_once_migrate_once(new_database: str) -> None:
     command = [sys.executable, str(HOME / "main.py"), "migrate"]
     env = {**os.environ, "DATABASE_URL": new_database}

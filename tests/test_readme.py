@@ -136,8 +136,8 @@ def test_more(client: httpx2.Client) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(tmp_path), "DATABASE_URL": "sqlite:///./books_test.db"}
     (copy / "README.md").write_text(with_rows(README))
-    pytest = "python -m pytest -q -p no:cacheprovider"
-    tests = "tests/test_books.py tests/test_contract.py tests/test_readme.py -k 'not walk'"
+    pytest = "python -m pytest -q -n0 -p no:cacheprovider"
+    tests = "tests/test_books.py tests/test_contract.py tests/test_readme.py -k 'book or table'"
     downgrade = "alembic downgrade -1"
     for command in [*commands.splitlines(), "alembic check", downgrade, f"{pytest} {tests}"]:
         run = subprocess.run(
