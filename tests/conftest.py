@@ -61,6 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rest", action="store_true", help="what is left out without it")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.rest:  # pyproject.toml spares all others the time that it takes
+        config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if WORKER == "alone" and not session.config.option.collectonly:
         for url in URLS:
