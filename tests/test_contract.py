@@ -95,52 +95,51 @@ def test_an_unknown_query_parameter_is_422(
     assert ["query", "surprise"] in [error["loc"] for error in errors]
 
 
-@pytest.mark.parametrize(
-    "bad_id",
-    ["0", "-1", "2147483648", "abc", "1.0", "01", "+1", "1_0", "%201", "%E2%80%831", "9" * 5000],
-)
+BAD_IDS = ["0", "-1", "2147483648", "abc", "1.0", "01", "+1", "1_0", "%201", "%E2%80%831"]
+BAD_IDS += ["9" * 5000]
+
+
 @pytest.mark.parametrize(("method", "path"), WITH_ID)
-def test_an_id_out_of_range_is_422(
-    app_client: httpx2.Client, method: str, path: str, bad_id: str
-) -> None:
+def test_an_id_out_of_range_is_422(app_client: httpx2.Client, method: str, path: str) -> None:
     body: dict[str, Any] | None = {} if (method, path) in WITH_BODY else None
     params = {"new_status": "confirmed"} if path.endswith("/status") else None
-    bad_path = re.sub(r"{\w+}", bad_id, path)
-    problem = assert_problem(app_client.request(method, bad_path, json=body, params=params), 422)
-    assert "path" in [error["loc"][0] for error in problem["errors"]]
+    for bad_id in BAD_IDS:
+        url = re.sub(r"{\w+}", bad_id, path)
+        problem = assert_problem(app_client.request(method, url, json=body, params=params), 422)
+        assert "path" in [error["loc"][0] for error in problem["errors"]], bad_id
 
 
-@pytest.mark.parametrize(
-    ("content", "content_type"),
-    [
-        (b"", "application/json"),
-        (b"{", "application/json"),
-        (b"null", "application/json"),
-        (b"5", "application/json"),
-        (b'"text"', "application/json"),
-        (b"[[]]", "application/json"),
-        (b"\xff\xfe{}", "application/json"),
-        ("{}".encode("utf-16"), "application/json"),
-        (b'{"title": NaN}', "application/json"),
-        (b'{"title": 1e999999999}', "application/json"),
-        (b'{"title": 1e99999999999999999999}', "application/json"),
-        (b'{"title": ' + b"9" * 5000 + b"}", "application/json"),
-        (b"[" * 100_000, "application/json"),
-        (b'{"a":' * 100_000, "application/json"),
-        (b'{"\\ud800": 1}', "application/json"),
-        (b"title=x&price=1", "application/x-www-form-urlencoded"),
-        (b"{}", "text/plain"),
-        (b"<a/>", "application/xml"),
-        (b"{}", ""),
-    ],
-    ids=lambda value: str(value)[:20],
-)
+BAD_BODIES = [
+    (b"", "application/json"),
+    (b"{", "application/json"),
+    (b"null", "application/json"),
+    (b"5", "application/json"),
+    (b'"text"', "application/json"),
+    (b"[[]]", "application/json"),
+    (b"\xff\xfe{}", "application/json"),
+    ("{}".encode("utf-16"), "application/json"),
+    (b'{"title": NaN}', "application/json"),
+    (b'{"title": 1e999999999}', "application/json"),
+    (b'{"title": 1e99999999999999999999}', "application/json"),
+    (b'{"title": ' + b"9" * 5000 + b"}", "application/json"),
+    (b"[" * 100_000, "application/json"),
+    (b'{"a":' * 100_000, "application/json"),
+    (b'{"\\ud800": 1}', "application/json"),
+    (b"title=x&price=1", "application/x-www-form-urlencoded"),
+    (b"{}", "text/plain"),
+    (b"<a/>", "application/xml"),
+    (b"{}", ""),
+]
+
+
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 def test_a_body_that_is_no_json_object_of_ours_is_422(
-    app_client: httpx2.Client, method: str, path: str, content: bytes, content_type: str
+    app_client: httpx2.Client, method: str, path: str
 ) -> None:
-    headers = {"Content-Type": content_type}
-    assert_problem(app_client.request(method, filled(path), content=content, headers=headers), 422)
+    for content, content_type in BAD_BODIES:
+        headers = {"Content-Type": content_type}
+        response = app_client.request(method, filled(path), content=content, headers=headers)
+        assert_problem(response, 422)
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
@@ -353,16 +352,21 @@ def body_of(collection: str) -> Json:
     return PATHS[collection]["post"]["requestBody"]["content"]["application/json"]
 
 
+def demo(make: Make) -> None:
+    main.demo(products=20, users=5, orders=20)
+
+
 @pytest.mark.parametrize(("method", "path", "content_type", "media"), EXAMPLES)
 def test_the_example_of_every_body_works_as_it_is(
     client: httpx2.Client,
+    built: Callable[[Build], None],
     close: Callable[[], None],
     method: str,
     path: str,
     content_type: str,
     media: Json,
 ) -> None:
-    main.demo(products=20, users=5, orders=20)
+    built(demo)
     order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
     collection = path.partition("{")[0]
     if "{" in path and client.get(f"{collection}1").status_code == 404:  # the demo has none

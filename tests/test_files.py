@@ -450,22 +450,19 @@ def test_a_same_sku_twice_far_apart_is_created_then_changed(client: httpx2.Clien
 
 
 @pytest.mark.every_database
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("sku,slug\nA,c\nB,a\n", 2),
+        ("sku,slug,price\nB,,5\nA,c,\nB,a,\n", 3),  # by a product that was named before
+    ],
+)
 def test_a_slug_that_an_earlier_line_gives_up_can_be_taken(
-    client: httpx2.Client, make: Make
+    client: httpx2.Client, make: Make, text: str, lines: int
 ) -> None:
     make("products", sku="A", slug="a")
     make("products", sku="B", slug="b")
-    assert counts(send(client, "sku,slug\nA,c\nB,a\n")) == (0, 2)
-    assert [row["slug"] for row in catalogue(client)] == ["c", "a"]
-
-
-@pytest.mark.every_database
-def test_a_slug_that_is_given_up_can_be_taken_by_a_product_that_was_named_before(
-    client: httpx2.Client, make: Make
-) -> None:
-    make("products", sku="A", slug="a")
-    make("products", sku="B", slug="b")
-    assert counts(send(client, "sku,slug,price\nB,,5\nA,c,\nB,a,\n")) == (0, 3)
+    assert counts(send(client, text)) == (0, lines)
     assert [row["slug"] for row in catalogue(client)] == ["c", "a"]
 
 
