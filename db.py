@@ -43,6 +43,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_core import PydanticUndefined as Undefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Constraint,
     Engine,
@@ -1099,6 +1100,9 @@ class Gap(NamedTuple):
     writers: set[str]  # the transactions that may be bringing them, on PostgreSQL
 
 
+Condition = Callable[[], list[ColumnElement[bool]]]
+
+
 class Feed:
     """The rows of a table as they are committed, in the order of their ids, to many listeners.
 
@@ -1127,9 +1131,11 @@ class Feed:
         self.recent_after = 0  # the id after which `recent` has all of them
         self.gap: Gap | None = None
 
-    async def join(self, after: int | None) -> AsyncGenerator[Any]:
+    async def join(self, after: int | None, only: Condition = list) -> AsyncGenerator[Any]:
         """The rows after this id, or from now on, without an end.
 
+        `only` says which of the rows this listener needs, and is asked before each query: of
+        those that it missed no others are read. Those from memory are for the listener to filter.
         Raises BusyError when the database cannot be had now; later that only means a pause.
         """
         async with async_reading() as session, self.lock:
@@ -1137,11 +1143,11 @@ class Feed:
                 await self.start(session)
             await self.poll(session)
             if after is not None:
-                return self.rows(after, set())
-            committed = await session.exec(select(self.id).where(self.id > self.settled))
-            return self.rows(self.settled, set(committed))
+                return self.rows(after, set(), only)
+            committed = select(self.id).where(self.id > self.settled, *only())
+            return self.rows(self.settled, set(await session.exec(committed)), only)
 
-    async def rows(self, after: int, known: set[int]) -> AsyncGenerator[Any]:
+    async def rows(self, after: int, known: set[int], only: Condition) -> AsyncGenerator[Any]:
         """The rows after this id, but for those that are known."""
         self.listeners, following = self.listeners + 1, False
         try:
@@ -1155,7 +1161,8 @@ class Feed:
                     await asyncio.sleep(self.listeners * self.SPREAD * random.random())  # noqa: S311
                     continue
                 try:  # to its end, also when the listener goes: else the connection is lost
-                    rows, after = await asyncio.shield(self.settled_after(after, following))
+                    next_rows = self.settled_after(after, only, following=following)
+                    rows, after = await asyncio.shield(next_rows)
                 except Exception as error:
                     await self.pause(error)
                     continue
@@ -1184,7 +1191,9 @@ class Feed:
                 await self.pause(error)
             await asyncio.sleep(self.POLL_INTERVAL)
 
-    async def settled_after(self, after: int, following: bool) -> tuple[list[Any], int]:
+    async def settled_after(
+        self, after: int, only: Condition, *, following: bool
+    ) -> tuple[list[Any], int]:
         """The next settled rows after an id, and the id up to which these are all.
 
         From memory for those who follow; who comes back gets what the table has by now.
@@ -1192,7 +1201,7 @@ class Feed:
         upto = self.settled
         if following and self.recent_after <= after:
             return [row for row in self.recent if row.id > after], upto
-        query = select(self.model).where(self.id > after, self.id <= upto)
+        query = select(self.model).where(self.id > after, self.id <= upto, *only())
         async with async_reading() as session, self.lock:
             rows = list(await session.exec(query.order_by(self.id).limit(self.BATCH_SIZE)))
         return rows, rows[-1].id if len(rows) == self.BATCH_SIZE else upto

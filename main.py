@@ -493,8 +493,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {
         s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses
     }
-    if 503 in found:
-        found[503]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+    for status in found.keys() & {429, 503}:
+        found[status]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
     return found
 
 
@@ -2542,15 +2542,36 @@ LastEventId = Annotated[
 ]
 
 
-async def join_notifications(last_event_id: LastEventId = None) -> AsyncGenerator[Notification]:
-    return await new_notifications.join(last_event_id)
+MOST_STREAMS = 5  # of one user, in each process
+listening: list[int] = []  # the user of each stream that is open; 0 for nobody in particular
+
+
+async def join_notifications(
+    request: Request, last_event_id: LastEventId = None
+) -> AsyncIterator[AsyncGenerator[Notification]]:
+    """The stream counts as one of its user's until it has ended, whatever ends it."""
+    user_id = request.state.caller.id
+    if user_id and listening.count(user_id) >= MOST_STREAMS:
+        detail = f"You have {MOST_STREAMS} event streams open already"
+        raise HTTPException(429, detail, {"Retry-After": "15"})
+    listening.append(user_id)
+    try:
+        yield await new_notifications.join(last_event_id, functools.partial(own_of, request))
+    finally:
+        listening.remove(user_id)
+
+
+def own_of(request: Request) -> list[ColumnElement[bool]]:
+    """The condition for the caller's own notifications; none for a superuser."""
+    caller: Caller = request.state.caller
+    return [] if caller.is_superuser else [Notification.owned_by(caller.id)]
 
 
 @app.get(
     "/notifications/events",
     dependencies=[OwnerOrPage],
     response_class=EventSourceResponse,
-    responses=problems(503) | {200: {"content": {"text/event-stream": EVENTS}}},
+    responses=problems(429, 503) | {200: {"content": {"text/event-stream": EVENTS}}},
 )
 async def stream_notifications(
     request: Request,
@@ -2560,7 +2581,8 @@ async def stream_notifications(
 
     Each comes once, in the order of ids. A client that connects again sends Last-Event-ID, as
     browsers do by themselves, and misses none. A comment every 15 seconds shows that the stream
-    is alive. Nothing comes any more when the token has ended.
+    is alive. Nothing comes any more when the token has ended. A user, or superuser, who is logged
+    in has at most 5 streams at a time (one for each tab with the dashboard); one more is a 429.
     """
     async with aclosing(notifications):
         async for notification in notifications:

@@ -21,11 +21,11 @@ from typing import NamedTuple, Self
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, another_database, pages
+from conftest import KEY, Json, another_database, log_in, pages
 from databases import HOME, SERVERS, kind_of
 from servers import Process, Proxy, assert_busy, open_shop, order, running, serving, wait_for
 
-from models import Notification, now
+from models import Notification, User, now
 
 pytestmark = pytest.mark.every_database
 
@@ -38,9 +38,13 @@ class Listener:
     """A client of the events, whose stream is open once there is one of it."""
 
     def __init__(
-        self, client: httpx2.Client, after: int | str | None = None, path: str = PATH
+        self,
+        client: httpx2.Client,
+        after: int | str | None = None,
+        path: str = PATH,
+        user: dict[str, str] | None = None,
     ) -> None:
-        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        headers = {**(user or {}), **({} if after is None else {"Last-Event-ID": str(after)})}
         self.client = httpx2.Client(base_url=client.base_url, timeout=PATIENCE)
         self.stack = contextlib.ExitStack()
         self.stack.enter_context(self.client)
@@ -120,25 +124,25 @@ def server_shop(
         yield new_shop(client, url)
 
 
-def insert(connection: sa.Connection, message: str = "x") -> int:
+def insert(connection: sa.Connection, message: str = "x", user_id: int = 1) -> int:
     """Insert a notification in the connection's transaction; its id."""
-    values = {"user_id": 1, "order_id": 1, "message": message, "created_at": now()}
+    values = {"user_id": user_id, "order_id": 1, "message": message, "created_at": now()}
     done = connection.execute(sa.insert(Notification).values(values))
     assert done.inserted_primary_key
     id: int = done.inserted_primary_key[0]
     return id
 
 
-def insert_many(engine: sa.Engine, count: int, message: str = "x") -> None:
-    values = {"user_id": 1, "order_id": 1, "message": message, "created_at": now()}
+def insert_many(engine: sa.Engine, count: int, message: str = "x", user_id: int = 1) -> None:
+    values = {"user_id": user_id, "order_id": 1, "message": message, "created_at": now()}
     with engine.begin() as connection:
         connection.execute(sa.insert(Notification), [values] * count)
 
 
-def publish(engine: sa.Engine) -> int:
+def publish(engine: sa.Engine, user_id: int = 1) -> int:
     """Commit one notification; its id."""
     with engine.begin() as connection:
-        return insert(connection)
+        return insert(connection, user_id=user_id)
 
 
 def stored(engine: sa.Engine, after: int = 0) -> list[int]:
@@ -300,6 +304,120 @@ def test_events_cannot_be_posted(shop: Served) -> None:
 def test_a_comment_comes_when_nothing_happens(any_database: str) -> None:
     with serving(any_database) as client, Listener(client) as listener:
         assert listener.block() == [": ping"]
+
+
+# Who is logged in
+
+
+class Closed(NamedTuple):
+    """A process with a key: ann (1), bob (2) and root (3), a superuser, have logged in to it."""
+
+    process: Process
+    engine: sa.Engine
+    ann: dict[str, str]
+    bob: dict[str, str]
+    root: dict[str, str]
+
+
+@pytest.fixture
+def closed(own_database: str) -> Iterator[Closed]:
+    with running(own_database, SECRET_KEY=KEY, DATABASE_ECHO="true") as process:
+        client, engine = process.client, sa.create_engine(own_database, poolclass=sa.NullPool)
+        for name in ("ann", "bob", "root"):
+            user = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
+            assert client.post("/users/", json=user).status_code == 201
+        with engine.begin() as connection:
+            named = sa.column("username") == "root"
+            connection.execute(sa.update(User).where(named).values(is_superuser=True))
+        ann, bob, root = (log_in(client, name) for name in ("ann", "bob", "root"))
+        product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": 1}
+        assert client.post("/products/", json=product, headers=root).status_code == 201
+        lines = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
+        assert client.post("/orders/", json=lines, headers=ann).status_code == 201
+        yield Closed(process, engine, ann, bob, root)
+
+
+def status_of(client: httpx2.Client, user: dict[str, str]) -> int:
+    with Listener(client, user=user) as listener:
+        return listener.response.status_code
+
+
+def test_a_user_has_five_streams_and_the_next_is_refused_until_one_ends(closed: Closed) -> None:
+    client = closed.process.client
+    with contextlib.ExitStack() as stack:
+        for user in (closed.ann, closed.root):
+            paths = [PATH, f"/api/v1{PATH}"] * 2
+            first = Listener(client, user=user)
+            more = [stack.enter_context(Listener(client, 0, path, user)) for path in paths]
+            assert [one.response.status_code for one in (first, *more)] == [200] * 5
+            with Listener(client, user=user) as one_more:
+                refused = one_more.response
+            assert refused.status_code == 429
+            assert int(refused.headers["Retry-After"]) > 0
+            assert refused.json() == {
+                "type": "about:blank",
+                "title": "Too Many Requests",
+                "status": 429,
+                "detail": "You have 5 event streams open already",
+            }
+            with first:
+                assert status_of(client, closed.bob) == 200
+            wait_for(lambda user=user: status_of(client, user) == 200)  # type: ignore[misc]
+
+
+def test_a_stream_that_does_not_come_to_its_events_is_none_that_counts(closed: Closed) -> None:
+    client = closed.process.client
+    for _ in range(6):
+        assert client.head(PATH, headers=closed.ann).status_code == 200
+        assert client.get(PATH, headers={**closed.ann, "Last-Event-ID": "x"}).status_code == 422
+    with closed.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE notification RENAME TO away")
+    for _ in range(6):
+        assert_busy(client.get(PATH, headers=closed.ann))
+    with closed.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO notification")
+    assert status_of(client, closed.ann) == 200
+
+
+CAUGHT_UP = re.compile(
+    r"SELECT .*\bmessage\b.*\s+FROM notification\s+WHERE notification\.id > \S+ AND"
+    r" notification\.id <= .*\s+ORDER BY"
+)
+
+
+def test_what_a_user_missed_is_read_without_the_notifications_of_others(closed: Closed) -> None:
+    seen = stored(closed.engine)[-1]
+    own = [publish(closed.engine)]
+    insert_many(closed.engine, 2500, user_id=2)
+    own.append(publish(closed.engine))
+    logged = len(closed.process.logged())
+    with Listener(closed.process.client, seen, user=closed.ann) as listener:
+        assert listener.ids(2) == own
+        own.append(publish(closed.engine))
+        assert listener.ids(1) == own[2:]
+    assert len(CAUGHT_UP.findall(closed.process.logged(), logged)) == 1
+
+
+def test_a_superuser_gets_the_notifications_of_all_that_were_missed(closed: Closed) -> None:
+    seen = stored(closed.engine)[-1]
+    insert_many(closed.engine, 1200, user_id=2)
+    last = publish(closed.engine)
+    with Listener(closed.process.client, seen, user=closed.root) as listener:
+        assert listener.ids_to(last) == stored(closed.engine, seen)
+
+
+def test_who_is_no_superuser_any_more_gets_only_their_own_from_then_on(closed: Closed) -> None:
+    with Listener(closed.process.client, user=closed.root) as listener:
+        of_bob = publish(closed.engine, 2)
+        assert listener.ids(1) == [of_bob]
+        with closed.engine.begin() as connection:
+            connection.execute(sa.update(User).values(is_superuser=False))
+        publish(closed.engine, 2)
+        own = publish(closed.engine, 3)
+        assert listener.ids(1) == [own]
+        publish(closed.engine, 1)
+        own = publish(closed.engine, 3)
+        assert listener.ids(1) == [own]
 
 
 # Out of order: ids are given before the commit, so a lower one may be committed later
