@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast, get_args
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import alembic.command
 from alembic.config import Config
@@ -46,6 +47,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Constraint,
+    Dialect,
     Engine,
     ForeignKeyConstraint,
     PrimaryKeyConstraint,
@@ -413,6 +415,26 @@ def engine_options(url: str, size: int, overflow: int, *, writes: bool) -> dict[
         "connect_args": connect_args,
         **options,
     }
+
+
+@event.listens_for(Engine, "do_connect")
+def create_private_file(
+    dialect: Dialect, _: object, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Before SQLite creates a file that the umask lets others read: in it are users' data.
+
+    What comes beside it, `-wal` and `-shm`, has the same mode then. A file that exists keeps its.
+    """
+    if dialect.name != "sqlite":
+        return
+    name = str(arguments[0])
+    if options.get("uri"):  # sqlite:///file:app.db?uri=true
+        parts = urlsplit(name)
+        name = unquote(parts.path) if parse_qs(parts.query).get("mode", ["rwc"]) == ["rwc"] else ""
+    if name in ("", ":memory:"):
+        return
+    with contextlib.suppress(OSError):  # it exists; of what else is wrong SQLite tells
+        os.close(os.open(os.path.realpath(name), os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def prepare_connections(engine: Engine, *, writes: bool) -> None:

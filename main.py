@@ -3756,22 +3756,33 @@ def createsuperuser(
 
 @cli.command()
 def backup(file: Path) -> None:
-    """Copy a SQLite database to FILE, consistently, while it is in use."""
+    """Copy a SQLite database to FILE, consistently, while it is in use.
+
+    FILE is created, for its owner alone to read: nothing that is there already is written to.
+    """
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         tool = "pg_dump" if url.get_backend_name() == "postgresql" else "mariadb-dump or mysqldump"
         sys.exit(f"This copies SQLite databases. For {url.get_backend_name()} use {tool}.")
-    if file.exists():
+    database = Path(str(url.database))
+    if not database.exists():
+        sys.exit(f"{database} does not exist.")
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))  # which goes through no link
+    except FileExistsError:
         sys.exit(f"{file} exists already.")
-    if not Path(str(url.database)).exists():
-        sys.exit(f"{url.database} does not exist.")
-    with closing(sqlite3.connect(str(url.database))) as source:
-        try:
-            with closing(sqlite3.connect(file)) as copy:
-                source.backup(copy)
-        except sqlite3.Error as error:
-            file.unlink(missing_ok=True)
-            sys.exit(f"Cannot copy {url.database} to {file}: {error}.")
+    except OSError as error:
+        sys.exit(f"Cannot copy {database} to {file}: {error.strerror}.")
+    try:
+        with closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
+        ) as source:
+            source.execute("VACUUM INTO ?", [str(file.absolute())])  # it takes an empty file alone
+    except BaseException as error:
+        file.unlink(missing_ok=True)
+        if not isinstance(error, sqlite3.Error):
+            raise
+        sys.exit(f"Cannot copy {database} to {file}: {error}.")
     print(f"Copied to {file}.")
 
 

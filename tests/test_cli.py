@@ -182,11 +182,116 @@ def test_a_backup_is_a_copy_of_a_database_in_use(
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT title FROM item").fetchall() == [("Lamp",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert mode(copy) == 0o600
     monkeypatch.setattr(db.settings, "database_url", any_database)
     code, said = run_here("backup", str(tmp_path / "nowhere" / "copy.db"))
     assert (code, said.count("\n")) == (1, 1)
     assert said.startswith("Cannot copy ")
     assert run_here("backup", str(copy)) == (1, f"{copy} exists already.\n")
+
+
+def mode(file: Path) -> int:
+    return file.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("way", ["a file", "a link", "a link that leads nowhere", "a folder"])
+def test_a_backup_is_written_over_nothing_and_through_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, any_database: str, way: str
+) -> None:
+    monkeypatch.setattr(db.settings, "database_url", any_database)
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    if way == "a folder":
+        copy.mkdir()
+    elif way == "a file":
+        copy.touch()
+    else:
+        copy.symlink_to(other)
+    if way == "a link":
+        other.touch()
+
+    def files() -> list[tuple[str, int, int]]:
+        found = ((file.name, file.lstat()) for file in tmp_path.iterdir())
+        return sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+    before = files()
+    assert run_here("backup", str(copy)) == (1, f"{copy} exists already.\n")
+    assert files() == before
+
+
+def test_a_backup_that_fails_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy = tmp_path / "shop_test.db", tmp_path / "copy"
+    source.write_text("This is no database. " * 100)
+    monkeypatch.setattr(db.settings, "database_url", f"sqlite:///{source}")
+    told = f"Cannot copy {source} to {copy}: file is not a database.\n"
+    assert run_here("backup", str(copy)) == (1, told)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+# Files: who can read them
+
+OPENED = """
+import asyncio, os, sys, urllib.parse
+
+import alembic.config
+
+
+def look(event, arguments):
+    if event == "sqlite3.connect":
+        file = urllib.parse.urlsplit(arguments[0]).path
+        print(f"{os.stat(file).st_mode & 0o777:o}")
+
+
+sys.addaudithook(look)  # which hears of it before the file is opened
+import db
+"""
+WAYS = {
+    "the service": "db.migrate()",
+    "alembic": "alembic.config.main(['upgrade', 'head'])",
+    "the writer": "db.writer.engine.connect()",
+    "the reader": "db.reader.engine.connect()",
+    "async def": "async def connect():\n    async with db.async_engine().connect():\n        pass"
+    "\nasyncio.run(connect())",
+}
+NAMES = {"a link": "{}/link.db", "a URI": "file:{}/app.db?uri=true"}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("way", "name"), [(way, "a file") for way in WAYS] + [("the writer", name) for name in NAMES]
+)
+def test_a_database_file_is_for_its_owner_alone_before_it_is_opened(
+    tmp_path: Path, way: str, name: str
+) -> None:
+    (tmp_path / "link.db").symlink_to("app.db")  # which is not there yet
+    place = NAMES.get(name, "{}/app.db").format(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", OPENED + WAYS[way]],
+        env={**os.environ, "DATABASE_URL": f"sqlite:///{place}", "PYTHONPATH": str(HOME)},
+        cwd=HOME,
+        umask=0o022,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {"600"}
+    assert mode(tmp_path / "app.db") == 0o600
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("existing", [None, 0o640, 0o644])
+def test_what_sqlite_writes_beside_a_database_has_its_mode(
+    tmp_path: Path, existing: int | None
+) -> None:
+    if existing:
+        (tmp_path / "shop_test.db").touch()
+        (tmp_path / "shop_test.db").chmod(existing)
+    with serving(f"sqlite:///{tmp_path}/shop_test.db") as client:
+        client.post("/items/", json={"title": "Lamp", "price": 1})
+        modes = {file.name: mode(file) for file in tmp_path.iterdir()}
+    names = "shop_test.db", "shop_test.db-wal", "shop_test.db-shm"
+    assert modes == dict.fromkeys(names, existing or 0o600)
 
 
 @pytest.mark.parametrize(

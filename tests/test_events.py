@@ -365,6 +365,7 @@ def test_a_user_has_five_streams_and_the_next_is_refused_until_one_ends(closed: 
             wait_for(lambda user=user: status_of(client, user) == 200)  # type: ignore[misc]
 
 
+@pytest.mark.system
 def test_a_stream_that_does_not_come_to_its_events_is_none_that_counts(closed: Closed) -> None:
     client = closed.process.client
     for _ in range(6):
@@ -385,6 +386,7 @@ CAUGHT_UP = re.compile(
 )
 
 
+@pytest.mark.system
 def test_what_a_user_missed_is_read_without_the_notifications_of_others(closed: Closed) -> None:
     seen = stored(closed.engine)[-1]
     own = [publish(closed.engine)]
@@ -398,6 +400,7 @@ def test_what_a_user_missed_is_read_without_the_notifications_of_others(closed: 
     assert len(CAUGHT_UP.findall(closed.process.logged(), logged)) == 1
 
 
+@pytest.mark.system
 def test_a_superuser_gets_the_notifications_of_all_that_were_missed(closed: Closed) -> None:
     seen = stored(closed.engine)[-1]
     insert_many(closed.engine, 1200, user_id=2)
@@ -406,6 +409,7 @@ def test_a_superuser_gets_the_notifications_of_all_that_were_missed(closed: Clos
         assert listener.ids_to(last) == stored(closed.engine, seen)
 
 
+@pytest.mark.system
 def test_who_is_no_superuser_any_more_gets_only_their_own_from_then_on(closed: Closed) -> None:
     with Listener(closed.process.client, user=closed.root) as listener:
         of_bob = publish(closed.engine, 2)
