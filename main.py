@@ -1008,18 +1008,30 @@ def free_slug(
 ) -> str:
     """A slug made from the name that is in no row, but perhaps its own, and not among those taken.
 
-    If the plain one is in use, it is numbered from `first` on.
+    If the plain one is in use, it is numbered from `first` on. However many there are, a few are
+    looked at, farther and farther on, and then between the last in use and the first that is free.
     """
     retry_on_conflict(session, "slug")
     base = base_slug(model.__name__.lower(), name)
-    candidates = [base, *(f"{base}-{n}" for n in range(first, first + 8))]
-    found = session.exec(slugs_among(model), params={"slugs": candidates})
-    used = {*found, *taken} - {own}
-    if used.issuperset(candidates):  # a rare name: now look at all of them
-        like = select(model.slug).where(model.slug > f"{base}-", model.slug < f"{base}.")
-        used = {*session.exec(like), *taken} - {own}
-        candidates = [f"{base}-{n}" for n in range(first, first + len(used) + 1)]
-    return next(slug for slug in candidates if slug not in used)
+
+    def free(numbers: Iterable[int]) -> list[int]:
+        slugs = {f"{base}-{n}" if n > 1 else base: n for n in numbers}
+        found = session.exec(slugs_among(model), params={"slugs": [*slugs]})
+        used = {*found, *taken} - {own}
+        return [n for slug, n in slugs.items() if slug not in used]
+
+    low = first + 7
+    if found := free([1, *range(first, low + 1)]):
+        return f"{base}-{found[0]}" if found[0] > 1 else base
+    while not (found := free(low + 2**power for power in range(50))):
+        low += 1  # somebody has given all of these
+    high = found[0]
+    low = (low + high) // 2  # the one before it, which is in use
+    while high - low > 1:
+        step = -(-(high - low) // 32)
+        high = min(free(range(low + step, high, step)), default=high)
+        low = high - step
+    return f"{base}-{high}"
 
 
 @functools.cache  # see LOCKED

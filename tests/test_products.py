@@ -1,8 +1,19 @@
 """Products: filters, unique names, slugs and SKUs, stock, and numbers about them."""
 
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
 import httpx2
 import pytest
+import sqlalchemy as sa
 from conftest import Json, Make
+from sqlalchemy.orm import ORMExecuteState
+from sqlmodel import Session
+
+import db
+from models import Product
 
 pytestmark = pytest.mark.every_database
 
@@ -452,6 +463,58 @@ def test_a_number_that_was_given_as_a_slug_is_passed_over(make: Make) -> None:
     make("products", name="Other", slug="pan-2")
     slugs = [make("products", name="Pan")["slug"] for _ in range(3)]
     assert slugs == ["pan", "pan-3", "pan-4"]
+
+
+def insert_slugs(slugs: Iterable[str]) -> None:
+    rows = [
+        {"name": "Other", "slug": slug, "sku": f"S{n}", "price": Decimal(1), "stock_quantity": 0}
+        for n, slug in enumerate(slugs)
+    ]
+    with db.writer.engine.begin() as connection:
+        connection.execute(sa.insert(Product), rows)
+
+
+@pytest.fixture
+def read(database: str) -> Iterator[list[int]]:
+    """Of each query of the ORM that the app makes, how many rows were read."""
+    counts = list[int]()
+
+    def count(state: ORMExecuteState) -> Any:
+        rows = state.invoke_statement().freeze()
+        counts.append(len(rows.data))
+        return rows()
+
+    sa.event.listen(Session, "do_orm_execute", count)
+    yield counts
+    sa.event.remove(Session, "do_orm_execute", count)
+
+
+@pytest.mark.parametrize("n", [2, 8, 9, 10, 11, 12, 13, 40, 41, 42, 1000, 3000])
+def test_one_more_of_many_equal_slugs_is_numbered_next_after_looking_at_few(
+    client: httpx2.Client, make: Make, read: list[int], n: int
+) -> None:
+    insert_slugs(["pan", *(f"pan-{number}" for number in range(2, n + 1))])
+    assert make("products", name="Pan")["slug"] == f"pan-{n + 1}"
+    assert len(read) <= 6
+    assert sum(read) <= 100
+
+
+@pytest.mark.parametrize(
+    "slugs",
+    [
+        ["pan-100-watt", "pan-007", "pan-0", "pan-1", "pan-99999999999", "pan-", "pan-50"],
+        [f"pan-{n}" for n in (*range(2, 40), *range(41, 60), 100, 1000, 10**19)],
+        [f"pan-{n}" for n in (*range(2, 10), *(9 + 2**power for power in range(60)))],
+        [f"pan-{n}" for n in {*range(2, 12), *(n + 2**p for n in (9, 10) for p in range(60))}],
+    ],
+    ids=["like it", "gaps", "powers of two", "more powers of two"],
+)
+def test_a_slug_is_free_whatever_others_were_given(make: Make, slugs: list[str]) -> None:
+    insert_slugs(slugs)
+    made = [make("products", name="Pan")["slug"] for _ in range(60)]
+    assert made[0] == "pan"
+    assert all(re.fullmatch("pan-[1-9][0-9]*", slug) for slug in made[1:])
+    assert len({*made, *slugs}) == len(made) + len(slugs)
 
 
 def test_a_given_slug_that_is_taken_is_409(client: httpx2.Client, make: Make) -> None:
