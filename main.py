@@ -1956,8 +1956,9 @@ def export_products(session: Read, format: Literal["csv", "jsonl"] = "csv") -> S
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
 
     In place of the category's id it has its slug. In CSV an apostrophe stands before text that
-    a spreadsheet would take for a formula, and alone for text of no length; the import takes
-    it away.
+    a spreadsheet would take for a formula, and alone for text of no length. One also stands after
+    a `;`, a tab or a line break inside a text, where what follows would be a formula: for a
+    spreadsheet that separates by these. The import takes it away.
     """
     batch = export_batch(session, format, 0)
     headers = {"Content-Disposition": f'attachment; filename="products.{format}"'}
@@ -2005,6 +2006,12 @@ def json_value(value: Decimal | datetime) -> float | str:
 FORMULA = re.compile(r"'*\Z|['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
+# What in a text may begin a cell in a spreadsheet that separates by other characters than `,`,
+# for which the quotes around the text are none, and what comes before a formula there.
+SEPARATOR = re.compile(r"[;\t\r\n]")
+BEFORE_FORMULA = re.compile(r"""(?<![;'"\s])[;'"\s]+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
+
+
 def csv_cell(value: Any) -> str:
     """A value as text for CSV; nothing for None."""
     if value is None:
@@ -2012,7 +2019,8 @@ def csv_cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"'{value}" if FORMULA.match(value) else value
+        text = BEFORE_FORMULA.sub(lambda run: SEPARATOR.sub(r"\g<0>'", run[0]), value)
+        return f"'{text}" if FORMULA.match(text) else text
     return str(json_value(value)) if isinstance(value, datetime) else str(value)
 
 
@@ -2022,7 +2030,8 @@ def value_of(column: str, cell: str) -> Any:
         return None if column in ("description", "category") else MISSING
     if column == "is_active":
         return {"true": True, "false": False}.get(cell.lower(), cell)
-    return cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
+    text = cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
+    return BEFORE_FORMULA.sub(lambda run: re.sub(r"([;\t\r\n])'", r"\1", run[0]), text)
 
 
 @dataclass

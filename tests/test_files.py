@@ -76,6 +76,8 @@ NASTY = [
     "\x7f",
     ",",
     ";",
+    "x;=1",
+    "x\n-1",
     "\\",
     "\\n",
     "{}",
@@ -223,7 +225,31 @@ def test_csv_has_an_apostrophe_before_what_is_a_formula_or_would_be_taken_for_a_
     assert [row["description"] for row in records(export(client).text)] == [f"'{text}"]
 
 
-@pytest.mark.parametrize("text", ["x", "1", "'x", "x=1", "a-b", " x", "''", "(=1)"])
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("x\t-1", "x\t'-1"),
+        ("x\n@x", "x\n'@x"),
+        ("x\r\n+1", "x\r'\n'+1"),
+        ('x;"=1', "x;'\"=1"),
+        ("x; ;\uff1d1", "x;' ;'\uff1d1"),
+        ("x;'=1", "x;''=1"),
+        (";=1;2;-1", ";'=1;2;'-1"),
+        ("\n=1", "'\n'=1"),
+    ],
+)
+def test_csv_has_an_apostrophe_before_what_is_a_formula_where_others_separate(
+    client: httpx2.Client, make: Make, text: str, cell: str
+) -> None:
+    before = make("products", description=text)
+    file = export(client).text
+    assert [row["description"] for row in records(file)] == [cell]
+    assert counts(send(client, file)) == (0, 1)
+    assert catalogue(client) == [before]
+
+
+@pytest.mark.parametrize("text", ["x", "1", "'x", "x=1", "a-b", " x", "''", "(=1)", "a; b\nc;'d"])
 def test_csv_has_other_text_as_it_is(client: httpx2.Client, make: Make, text: str) -> None:
     make("products", description=text)
     expected = f"'{text}" if text == "''" else text
@@ -575,7 +601,7 @@ def test_stock_above_what_a_client_may_name_goes_out_and_in(
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
-MARKED = st.text(st.sampled_from("'=+-@\t\r\n \",\uff1d\uff0b\uff0d\uff20x\u00a0\x1c"))
+MARKED = st.text(st.sampled_from("';=+-@\t\r\n \",\uff1d\uff0b\uff0d\uff20x\u00a0\x1c"))
 
 
 @given(text=TEXTS | MARKED)
@@ -592,6 +618,22 @@ def test_no_cell_is_a_formula_or_empty(text: str) -> None:
     assert cell
     assert cell.lstrip()[:1] not in set("=+-@\uff1d\uff0b\uff0d\uff20")
     assert cell[0] not in "\t\r\n"
+
+
+@given(text=TEXTS | MARKED)
+@settings(max_examples=2000, deadline=None, derandomize=True, database=None)
+def test_no_cell_is_a_formula_whatever_separates_the_cells(text: str) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerow([1, main.csv_cell(text), 2])
+    for separator in ",;\t":
+        file.seek(0)
+        for row in csv.reader(file, delimiter=separator):
+            assert not {cell.lstrip()[:1] for cell in row} & set("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def test_a_cell_is_made_and_read_in_a_time_that_grows_with_it_alone() -> None:
+    text = ";\n' " * 1_000_000  # a second or so; hours, were each separator looked at for itself
+    assert main.value_of("name", main.csv_cell(text)) == text
 
 
 # What an import refuses
