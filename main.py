@@ -132,7 +132,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
-from sqlalchemy.orm.attributes import flag_modified
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 from starlette.datastructures import FormData, UploadFile
@@ -414,11 +413,12 @@ class Route(db.TransactionRoute):
 
     def answer(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
         """What the function returns, with its ETag in the headers."""
-        session, answer = values["session"], endpoint(**values)
+        session = values["session"]
+        answer = on_condition(session, functools.partial(endpoint, **values))
         if self.tagged:
             session.flush()  # which counts the version up, if there was a change
             if session.info["database"] is db.reader:
-                check_conditions(session, answer)
+                check_conditions(session, type(answer), entity_tag(answer))
             session.info["response"].headers["ETag"] = entity_tag(answer)
         return answer
 
@@ -735,6 +735,7 @@ app.openapi = openapi  # type: ignore[method-assign]
 # Helpers
 
 M = TypeVar("M", bound=Entity)
+R = TypeVar("R")
 
 
 def not_found(detail: str) -> NoReturn:
@@ -748,8 +749,8 @@ def bad_request(detail: str) -> NoReturn:
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     """The row with this id, or "Item not found"; or 403, if it is another user's and not private.
 
-    A `Write` session locks it until the end, and answers 412 where If-Match does not hold:
-    for the row that a request is about; `lock_rows` is for those that come with it.
+    A `Write` session locks it until the end, and notes it for `on_condition`: it is the row that
+    a request is about; `lock_rows` is for those that come with it.
     """
     writes = session.info["database"] is db.writer
     query = only_own(session, by_id(model))
@@ -761,7 +762,7 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     if row is None and not model.is_private and session.get(model, id) is not None:
         raise HTTPException(403, NOT_YOURS)
     if row and writes:
-        check_conditions(session, row)
+        session.info["asked_for"].append((model, entity_tag(row)))
     return cast(M, row) or not_found(f"{model.__name__} not found")
 
 
@@ -774,16 +775,34 @@ def entity_tag(row: Entity) -> str | None:
     return f'"{row.version}"' if isinstance(row, Versioned) else None
 
 
-def check_conditions(session: Session, row: Entity) -> None:
+def on_condition(session: Session, work: Callable[[], R]) -> R:
+    """Do the work if If-Match and If-None-Match hold for the rows that `get_or_404` gave it.
+
+    Looked at last, on the versions from before, so that nobody learns one who is refused the row
+    (RFC 9110, section 13.2.1). What is only wrong with the work is not told before a 412.
+    """
+    session.info["asked_for"] = asked_for = list[tuple[type[Entity], str | None]]()
+    try:
+        return work()
+    except HTTPException as error:
+        if error.status_code in (401, 403, 404):
+            asked_for.clear()
+        raise
+    finally:
+        for model, tag in asked_for:
+            check_conditions(session, model, tag)
+
+
+def check_conditions(session: Session, model: type[Entity], tag: str | None) -> None:
     """Raise 304 or 412 where If-Match or If-None-Match say so (RFC 9110, section 13.2.2)."""
-    request, tag = session.info["request"], entity_tag(row)
+    request = session.info["request"]
     match, none_match = (request.headers.getlist(name) for name in ("If-Match", "If-None-Match"))
     if match and not names_tag(match, tag, weak=False):
-        raise HTTPException(412, f"{type(row).__name__} has changed since; read it again")
+        raise HTTPException(412, f"{model.__name__} has changed since; read it again")
     if none_match and names_tag(none_match, tag, weak=True):
         if request.method == "GET":
             raise HTTPException(304, headers={"ETag": tag or ""})
-        raise HTTPException(412, f"{type(row).__name__} is what If-None-Match excludes")
+        raise HTTPException(412, f"{model.__name__} is what If-None-Match excludes")
 
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -1280,7 +1299,6 @@ def refuse_all_but_superusers(session: Session, detail: str) -> None:
 hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
 hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
 
-R = TypeVar("R")
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -2736,12 +2754,13 @@ def delete_post(session: Write, post_id: Id) -> None:
 
 @app.post("/posts/{post_id}/views", dependencies=[Anyone])
 def count_view(session: Write, post_id: Id) -> PostViews:
-    """Count a view of the post. Its `updated_at` stays; its ETag changes."""
+    """Count a view of the post, whose `updated_at` and ETag stay."""
     post = get_or_404(session, Post, post_id)
     refuse_draft(session, post)
-    post.view_count += 1
-    flag_modified(post, "updated_at")  # keep it, instead of setting it anew
-    return PostViews(view_count=post.view_count)
+    views = post.view_count + 1
+    viewed = {"view_count": views, "updated_at": Post.updated_at}
+    session.exec(update(Post).where(col(Post.id) == post_id).values(viewed))
+    return PostViews(view_count=views)
 
 
 def refuse_draft(session: Session, post: Post) -> None:
@@ -3213,7 +3232,8 @@ class AdminView(ModelView):
         def work() -> Any:
             row = None
             for id in ids or [0]:
-                row = route(**values, **dict.fromkeys(id_names, id))
+                call = functools.partial(route, **values, **dict.fromkeys(id_names, id))
+                row = on_condition(session, call)
                 session.flush()
             return row
 

@@ -424,6 +424,24 @@ def test_what_is_private_to_another_is_denied_as_if_it_did_not_exist(
     assert existing.headers.keys() == missing.headers.keys()
 
 
+CONDITIONS = [(name, tag) for name in ("If-Match", "If-None-Match") for tag in ('"1"', '"2"', "*")]
+
+
+@pytest.mark.parametrize("row", [row for row, cells in MATRIX.items() if {*cells} & {401, 403}])
+def test_a_condition_tells_nothing_to_who_is_denied(
+    shop: httpx2.Client, callers: Callers, row: str
+) -> None:
+    asked = [({}, 1), (callers.ann, 1), (callers.ann, 2)]
+    for (headers, n), status in zip(asked, MATRIX[row], strict=False):
+        if status in (401, 403):
+            plain = send(shop, row, n, headers)
+            assert plain.status_code == status
+            answers = [send(shop, row, n, headers | {name: tag}) for name, tag in CONDITIONS]
+            assert {(answer.status_code, answer.text) for answer in answers} == {
+                (status, plain.text)
+            }
+
+
 def test_what_is_not_private_is_denied_with_a_reason(shop: httpx2.Client, callers: Callers) -> None:
     assert problem_of(shop.get("/users/2", headers=callers.ann)) == {
         "type": "about:blank",
