@@ -918,7 +918,8 @@ def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, An
         replayed = {**stored.headers, "Idempotency-Replayed": "true"}
         return Response(stored.body, stored.status, replayed, media_type="application/json")
     retry_on_conflict(session, "key")
-    stored = IdempotencyKey(**place, fingerprint=fingerprint)
+    retry_on_conflict(session, "owner_id")  # who has just been deleted, and is a 401 then
+    stored = IdempotencyKey(**place, owner_id=user_id or None, fingerprint=fingerprint)
     session.add(stored)
     session.flush()
     answer, schema = route.answer(endpoint, values), TypeAdapter[Any](route.response_model)
@@ -2877,7 +2878,7 @@ def withdraw(account: Account, amount: Decimal) -> None:
 
 def deposit(account: Account, amount: Decimal) -> None:
     if account.balance + amount > MAX_MONEY:
-        bad_request("Balance too large")
+        bad_request("This transfer cannot be made")  # whose balance it is may not be told
     account.balance += amount
 
 

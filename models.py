@@ -1073,6 +1073,10 @@ class IdempotencyKey(Created, Entity, table=True):
     key: str = Field(max_length=200)
     route: str = Field(max_length=200)
     user_id: int = 0  # of the user who is logged in; 0 in open mode
+    # The same, with whom it is deleted; null in open mode, and no null is equal to another.
+    owner_id: int | None = Field(
+        default=None, foreign_key="user.id", ondelete="CASCADE", index=True
+    )
     fingerprint: str = Field(max_length=64)
     status: int = 0
     headers: dict[str, str] = Field(default={}, sa_type=JSON)

@@ -647,6 +647,27 @@ def test_an_idempotency_key_is_its_users_own(shop: httpx2.Client, callers: Calle
     assert stored() == before
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/users/1"), ("DELETE", "/users/bulk/inactive")]
+)
+def test_what_was_answered_to_a_user_is_gone_with_them(
+    shop: httpx2.Client, callers: Callers, method: str, path: str
+) -> None:
+    with db.writer.engine.begin() as connection:
+        for table in ("payment", "transfer", "account"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    for user, headers in ((1, callers.ann), (2, callers.bob)):
+        body = {"user_id": user, "items": LINES, "shipping_address": f"{user} Long Lane"}
+        keyed = {**headers, "Idempotency-Key": "k"}
+        assert shop.post("/orders/", json=body, headers=keyed).status_code == 201
+    assert len(stored()["idempotency_key"]) == 2
+    if "bulk" in path:
+        assert shop.delete("/users/1/soft", headers=callers.root).status_code == 200
+    assert shop.request(method, path, headers=callers.root).is_success
+    [kept] = stored()["idempotency_key"]
+    assert "2 Long Lane" in kept
+
+
 # Other ways to the same routes
 
 SAMPLE = ["GET /items/", "GET /orders/{order_id}", "POST /orders/", "DELETE /items/{item_id}"]

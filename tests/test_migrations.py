@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 from databases import HOME
 from servers import serving
-from sqlmodel import SQLModel
+from sqlmodel import Session, SQLModel, col, select
 
 import db
+from models import IdempotencyKey, User
 
 pytestmark = pytest.mark.every_database
 
@@ -36,6 +37,28 @@ def test_up_down_up_and_check(config: Any) -> None:
     assert tables(db.settings.database_url) == {"alembic_version"}
     alembic.command.upgrade(config, "head")
     alembic.command.check(config)
+
+
+def test_the_keys_of_who_is_deleted_meanwhile_are_gone_and_others_stay(config: Any) -> None:
+    alembic.command.upgrade(config, "head")
+    engine = sa.create_engine(db.settings.database_url, poolclass=sa.NullPool)
+    with Session(engine) as session:
+        for id in (1, 2):
+            session.add(User(username=f"u{id}", email=f"u{id}@example.com", password_hash="x"))
+        session.flush()
+        for id in (0, 1, 2):
+            whose: Any = {"user_id": id, "owner_id": id or None}
+            session.add(IdempotencyKey(key="k", route="r", fingerprint="x", **whose))
+        session.commit()
+    alembic.command.downgrade(config, "0004")
+    users = sa.table("user", sa.column("id"))
+    with engine.begin() as connection:
+        connection.execute(users.delete().where(users.c.id == 2))
+    alembic.command.upgrade(config, "head")
+    alembic.command.check(config)
+    with Session(engine) as session:
+        found = session.exec(select(IdempotencyKey).order_by(col(IdempotencyKey.id))).all()
+        assert [(key.id, key.user_id, key.owner_id) for key in found] == [(1, 0, None), (2, 1, 1)]
 
 
 def test_check_finds_a_difference(config: Any) -> None:

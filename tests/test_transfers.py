@@ -76,7 +76,9 @@ def test_a_balance_that_would_pass_ten_digits_is_refused(client: httpx2.Client, 
     make("users")
     make("accounts", user_id=1, balance=99999999.99)
     make("accounts", user_id=1, balance=0.01)
-    assert client.post("/transfers/", json=transfer(2, 1, 0.01)).status_code == 400
+    response = client.post("/transfers/", json=transfer(2, 1, 0.01))
+    assert response.status_code == 400
+    assert response.json()["detail"] == "This transfer cannot be made"
     assert balances(client) == [99999999.99, 0.01]
     assert client.get("/transfers/").json() == []
 
