@@ -173,7 +173,6 @@ from models import (
     ItemCreate,
     ItemUpdate,
     LogIn,
-    LogInFailures,
     Money,
     MoneyType,
     Notice,
@@ -221,11 +220,13 @@ from models import (
     Transfer,
     TransferCreate,
     TransferStatus,
+    Tries,
     User,
     UserCreate,
     UserCreates,
     UserPage,
     UserRead,
+    UserReplacement,
     UserUpdate,
     Versioned,
     new_stamp,
@@ -762,7 +763,7 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     if row is None and not model.is_private and session.get(model, id) is not None:
         raise HTTPException(403, NOT_YOURS)
     if row and writes:
-        session.info["asked_for"].append((model, entity_tag(row)))
+        session.info.setdefault("asked_for", []).append((model, entity_tag(row)))
     return cast(M, row) or not_found(f"{model.__name__} not found")
 
 
@@ -1191,6 +1192,13 @@ async def read_rows(request: Request, read: Callable[[Session], Any]) -> Any:
     return await db.reader.run(functools.partial(read, session), session)
 
 
+async def write_rows(request: Request, write: Callable[[Session], R]) -> R:
+    """The same for a transaction, which also sees what a replica does not know yet."""
+    session = db.new_session(db.writer, request, Response())
+    result: R = await db.writer.run(functools.partial(write, session), session)
+    return result
+
+
 class PageAccess(Access):
     """The same for what a page of the admin asks for, whose token is in a cookie."""
 
@@ -1296,24 +1304,26 @@ def refuse_all_but_superusers(session: Session, detail: str) -> None:
 
 # Passwords. Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB of
 # memory, 2 passes. At most on half of the processors at once, in each process, so that other
-# requests get their turn.
+# requests get their turn. New passwords wait in a queue of their own, and come from there one by
+# one: so a log-in waits for one of them at most.
 hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
 hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
+storing = ThreadPoolExecutor(1, "storing")
 
 B = TypeVar("B", bound=BaseModel)
 
 
 async def hash_in_turn(
-    request: Request, work: Callable[..., R], *arguments: Sequence[Any]
+    request: Request, threads: ThreadPoolExecutor, work: Callable[..., R], *arguments: Sequence[Any]
 ) -> list[R]:
-    """Do work that hashes, with each of these arguments, when it is its turn.
+    """Do work that hashes, with each of these arguments, when it is its turn in the threads.
 
     Raises BusyError when not all is done in the time of the request.
     """
     run = asyncio.get_running_loop().run_in_executor
     try:
         async with asyncio.timeout(max(0, db.time_left(request))):
-            return await asyncio.gather(*(run(hashing, work, *each) for each in arguments))
+            return await asyncio.gather(*(run(threads, work, *each) for each in arguments))
     except TimeoutError:
         raise db.BusyError("Too many passwords are waiting. Please try again.") from None
 
@@ -1323,32 +1333,83 @@ async def hash_passwords(
 ) -> list[dict[str, str]]:
     """For each user the column for the password that was sent, if one was."""
     sent = [[u.password.get_secret_value()] for u in users if "password" in u.model_fields_set]
-    hashes = iter(await hash_in_turn(request, hasher.hash, *sent))
+    hashes = iter(await hash_in_turn(request, storing, hash_to_store, *sent))
     return [
         {"password_hash": next(hashes)} if "password" in user.model_fields_set else {}
         for user in users
     ]
 
 
+def hash_to_store(password: str) -> str:
+    return hashing.submit(hasher.hash, password).result()
+
+
 # As dependencies they are done before the transaction: hashing takes long, and others can write
-# meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.)
+# meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.) What can be
+# refused without hashing is refused before it.
 
 
 async def hash_of_new(request: Request, data: UserCreate) -> dict[str, str]:
-    return (await hash_passwords(request, [data]))[0]
+    if not request.state.caller.is_superuser:
+        await write_rows(request, count_sign_up)
+    return (await hash_of_each(request, [data]))[0]
 
 
 async def hash_of_each(request: Request, data: UserCreates) -> list[dict[str, str]]:
+    await read_rows(request, functools.partial(refuse_taken, users=data))
     return await hash_passwords(request, data)
 
 
-async def hash_of_changed(request: Request, data: UserUpdate) -> dict[str, str]:
+async def hash_of_replaced(request: Request, data: UserReplacement, user_id: Id) -> dict[str, str]:
+    return await hash_of_change(request, data, user_id)
+
+
+async def hash_of_changed(request: Request, data: UserUpdate, user_id: Id) -> dict[str, str]:
+    return await hash_of_change(request, data, user_id)
+
+
+async def hash_of_change(
+    request: Request, data: UserReplacement | UserUpdate, user_id: int
+) -> dict[str, str]:
+    if not {"password", "email"} & data.model_fields_set:
+        return {}
+    check = functools.partial(check_change, data=data, user_id=user_id)
+    confirmed_by = await write_rows(request, check)
+    if confirmed_by and not await user_of(request, confirmed_by):
+        raise HTTPException(403, "The current password is wrong")
     return (await hash_passwords(request, [data]))[0]
 
 
-Hashed = Annotated[dict[str, str], Depends(hash_of_new)]
+HashedNew = Annotated[dict[str, str], Depends(hash_of_new)]
 HashedEach = Annotated[list[dict[str, str]], Depends(hash_of_each)]
-HashedIfSent = Annotated[dict[str, str], Depends(hash_of_changed)]
+HashedReplaced = Annotated[dict[str, str], Depends(hash_of_replaced)]
+HashedChanged = Annotated[dict[str, str], Depends(hash_of_changed)]
+
+
+def refuse_taken(
+    session: Session, users: Sequence[UserCreate | UserUpdate], own_id: int = 0
+) -> None:
+    """Raise 409 for a name or address that another user has, or two of these."""
+    for name, column in (("username", User.username_key), ("email", User.email)):
+        sent = [getattr(user, name).lower() for user in users if name in user.model_fields_set]
+        is_taken = exists().where(col(column).in_(sent), col(User.id) != own_id)
+        if len({*sent}) < len(sent) or session.scalar(select(is_taken)):
+            raise db.ConflictError(f"{name} already exists", name)
+
+
+def check_change(
+    session: Session, data: UserReplacement | UserUpdate, user_id: int
+) -> LogIn | None:
+    """Refuse a change that may not be; the log-in that has to be right for it, if one has to."""
+    user, sent = get_or_404(session, User, user_id), data.model_dump()
+    matters = "password" in sent or sent.get("email", user.email) != user.email
+    current, confirmed_by = sent.get("current_password"), None
+    if matters and caller_of(session).id == user_id:
+        if not current:
+            raise HTTPException(403, "Your current password is needed")
+        confirmed_by = LogIn(username=user.username, password=current)
+    refuse_taken(session, [data], own_id=user_id)
+    return confirmed_by
 
 
 def is_right(password: str, password_hash: str) -> bool:
@@ -1367,72 +1428,90 @@ def hash_of_nobody() -> str:
 
 # Log-ins
 
-MOST_FAILURES, FAILURE_TIME = 10, timedelta(minutes=5)  # for a name, or from an address
+TRIES_TIME = timedelta(minutes=5)
+MOST_FAILURES = 10  # in that time, for a name or from an address
+MOST_SIGN_UPS = 20  # from an address
 
 
 @app.post("/token", dependencies=[Public], responses=problems(400, 401, 429, 503))
-async def create_token(
-    request: Request, response: Response, form: Annotated[LogIn, Form()]
-) -> Token:
+async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Token:
     """Log in with a username or an e-mail address: a token for `Authorization: Bearer`.
 
     It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
     failures for a name or from an address within 5 minutes, the right password is a 429 too.
     """
-    return await log_in(request, response, form)
+    return await log_in(request, form)
 
 
-async def log_in(request: Request, response: Response, form: LogIn) -> Token:
+async def log_in(request: Request, form: LogIn) -> Token:
     """The token for a name and a password; 401 where they are wrong, 429 after many failures."""
     if not settings.secret_key:
         bad_request("Without SECRET_KEY there are no log-ins: clients on this machine may do all")
-    session = db.new_session(db.writer, request, response)  # a replica may not know them yet
-    find = functools.partial(find_user, session, form.username)
-    user_id, password_hash = await db.writer.run(find, session)
-    password = form.password.get_secret_value()
-    (right,) = await hash_in_turn(request, is_right, (password, password_hash))
-    done = functools.partial(
-        finish_log_in, session, form.username, user_id if right else 0, password_hash
-    )
-    token: Token | None = await db.writer.run(done, session)
-    if not token:
-        raise unauthorized("Wrong username or password")
-    return token
+    if user := await user_of(request, form):
+        return token_for(user)
+    raise unauthorized("Wrong username or password")
+
+
+async def user_of(request: Request, form: LogIn) -> User | None:
+    """The active user with this name and password; 429 after many failures, this one among them."""
+    name, password = form.username, form.password.get_secret_value()
+    user_id, password_hash = await write_rows(request, functools.partial(find_user, name=name))
+    (right,) = await hash_in_turn(request, hashing, is_right, (password, password_hash))
+    finish = functools.partial(finish_log_in, name=name, password_hash=password_hash)
+    return await write_rows(request, functools.partial(finish, user_id=user_id if right else 0))
 
 
 def find_user(session: Session, name: str) -> tuple[int, str]:
     """The id and the password's hash of the active user with this name; else 0 and no hash."""
-    refuse_many_failures(failures_of(session, name).values())
+    refuse_many(failures_of(session, name), MOST_FAILURES, TOO_MANY_FAILURES)
     named = or_(col(User.username_key) == name, col(User.email) == name)
     user = session.exec(select(User).where(named, User.is_active)).first()
     return (user.id, user.password_hash) if user else (0, "")
 
 
-def finish_log_in(session: Session, name: str, user_id: int, password_hash: str) -> Token | None:
-    """The token of a user whose password was right; for id 0, take note of a failure.
-
-    However many fail at once, here each one waits for the others.
-    """
-    forget_some(session, LogInFailures, LogInFailures.updated_at < now() - FAILURE_TIME)
+def finish_log_in(session: Session, name: str, user_id: int, password_hash: str) -> User | None:
+    """The user, if their password was right; for id 0, take note of a failure."""
     failures = failures_of(session, name, lock=True)
-    refuse_many_failures(failures.values())
+    refuse_many(failures, MOST_FAILURES, TOO_MANY_FAILURES)
     user = session.get(User, user_id)
     if user and user.is_active and user.password_hash == password_hash:
-        return token_for(user)
-    for row in failures.values():
-        row.times = [*recent_times(row), time.time()]
-        session.add(row)
+        return user
+    count_one_more(session, failures)
     return None
 
 
-def failures_of(session: Session, name: str, *, lock: bool = False) -> dict[str, LogInFailures]:
-    """The failures with this name and from the client's address, to be added to."""
+def failures_of(session: Session, name: str, *, lock: bool = False) -> list[Tries]:
+    """The failures with this name and from the client's address."""
+    address = address_of(session.info["request"])
+    return tries_of(session, key_of("name", name), key_of("address", address), lock=lock)
+
+
+def count_sign_up(session: Session) -> None:
+    """Count a sign-up from the client's address, whatever comes of it; 429 after many."""
+    address = address_of(session.info["request"])
+    sign_ups = tries_of(session, key_of("sign-up", address), lock=True)
+    refuse_many(sign_ups, MOST_SIGN_UPS, "Too many sign-ups from here. Please try again later")
+    count_one_more(session, sign_ups)
+
+
+def tries_of(session: Session, *keys: str, lock: bool) -> list[Tries]:
+    """The tries with these keys. However many come at once, with `lock` each waits for the others.
+
+    Those that are old are deleted in passing.
+    """
     retry_on_conflict(session, "key")
-    kept = [key_of("name", name), key_of("address", address_of(session.info["request"]))]
-    query = select(LogInFailures).where(col(LogInFailures.key).in_(kept))
-    query = query.order_by(col(LogInFailures.key))
-    found = session.exec(query.with_for_update() if lock else query)
-    return {key: LogInFailures(key=key) for key in kept} | {row.key: row for row in found}
+    query = select(Tries).where(col(Tries.key).in_(keys)).order_by(col(Tries.key))
+    if lock:
+        forget_some(session, Tries, Tries.updated_at < now() - TRIES_TIME)
+        query = query.with_for_update()
+    found = {row.key: row for row in session.exec(query)}
+    return [found.get(key) or Tries(key=key) for key in keys]
+
+
+def count_one_more(session: Session, tries: list[Tries]) -> None:
+    for row in tries:
+        row.times = [*recent_times(row), time.time()]
+        session.add(row)
 
 
 def key_of(kind: str, text: str) -> str:
@@ -1451,18 +1530,20 @@ def address_of(request: Request) -> str:
     return str(ip_network((address, 32 if address.version == 4 else 64), strict=False))
 
 
-def recent_times(row: LogInFailures) -> list[float]:
-    since = time.time() - FAILURE_TIME.total_seconds()
+def recent_times(row: Tries) -> list[float]:
+    since = time.time() - TRIES_TIME.total_seconds()
     return [moment for moment in row.times if moment > since]
 
 
-def refuse_many_failures(failures: Iterable[LogInFailures]) -> None:
-    """Raise 429 for who failed too often, until the first of the failures is old enough."""
-    many = [times for row in failures if len(times := recent_times(row)) >= MOST_FAILURES]
+TOO_MANY_FAILURES = "Too many log-ins have failed. Please try again later"
+
+
+def refuse_many(tries: list[Tries], most: int, detail: str) -> None:
+    """Raise 429 for who tried too often, until the first of the tries is old enough."""
+    many = [times for row in tries if len(times := recent_times(row)) >= most]
     if many:
-        wait = max(times[0] for times in many) + FAILURE_TIME.total_seconds() - time.time()
-        headers = {"Retry-After": str(max(1, math.ceil(wait)))}
-        raise HTTPException(429, "Too many log-ins have failed. Please try again later", headers)
+        wait = max(times[0] for times in many) + TRIES_TIME.total_seconds() - time.time()
+        raise HTTPException(429, detail, {"Retry-After": str(max(1, math.ceil(wait)))})
 
 
 # Service --------------------------------------------------------------------------------
@@ -1570,9 +1651,12 @@ def list_users(
     return page(session, query, paging, sort)
 
 
-@app.post("/users/", dependencies=[Anyone], status_code=201)
-def create_user(session: Write, data: UserCreate, hashed: Hashed) -> User:
-    """Create a user. Username and e-mail address are unique, whatever their case."""
+@app.post("/users/", dependencies=[Anyone], status_code=201, responses=problems(429))
+def create_user(session: Write, data: UserCreate, hashed: HashedNew) -> User:
+    """Create a user. Username and e-mail address are unique, whatever their case.
+
+    After 20 sign-ups from an address within 5 minutes, those that failed too, the next is a 429.
+    """
     return add(session, User.model_validate(data, update=hashed))
 
 
@@ -1582,15 +1666,24 @@ def read_user(session: Read, user_id: Id) -> User:
     return get_or_404(session, User, user_id)
 
 
-@app.put("/users/{user_id}", dependencies=[Owner])
-def replace_user(session: Write, user_id: Id, data: UserCreate, hashed: Hashed) -> User:
-    """Replace a user, password included: fields that are left out get their defaults."""
+@app.put("/users/{user_id}", dependencies=[Owner], responses=problems(429))
+def replace_user(
+    session: Write, user_id: Id, data: UserReplacement, hashed: HashedReplaced
+) -> User:
+    """Replace a user, password included: fields that are left out get their defaults.
+
+    For yourself, add your `current_password`.
+    """
     return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
 
 
-@app.patch("/users/{user_id}", dependencies=[Owner])
-def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedIfSent) -> User:
-    """Change the fields that are sent; `is_active` and `is_superuser` are for superusers."""
+@app.patch("/users/{user_id}", dependencies=[Owner], responses=problems(429))
+def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedChanged) -> User:
+    """Change the fields that are sent; `is_active` and `is_superuser` are for superusers.
+
+    For a new password or e-mail address of your own, add your `current_password`: without it, or
+    with a wrong one, it is a 403, and a 429 after as many as end a log-in.
+    """
     user = get_or_404(session, User, user_id)
     if {"is_active", "is_superuser"} & data.model_fields_set:
         refuse_all_but_superusers(session, "is_active and is_superuser are for superusers")
@@ -2981,7 +3074,7 @@ class AdminLogIn(AuthenticationBackend):
             raise HTTPException(403, "The form has expired. Please load it again")
         try:
             sent = LogIn(username=name, password=SecretStr(password))
-            token = await log_in(request, Response(), sent)
+            token = await log_in(request, sent)
             header = (b"authorization", f"Bearer {token.access_token}".encode())
             as_user = Request({**request.scope, "headers": [header]})
             await admin_access.check(as_user, now=True)  # superusers alone
@@ -3104,7 +3197,8 @@ def form_field(view: "AdminView", name: str, info: FieldInfo) -> Any:
         choices = [(value, value) for value in kind]
         return wtforms.SelectField(label, choices=choices, render_kw={"class": "form-select"})
     if kind is SecretStr:
-        hint = "Left empty, it stays as it is." if info.default is MISSING else ""
+        unchanged = "Left empty, it stays as it is." if info.default is MISSING else ""
+        hint = info.description or unchanged
         return wtforms.PasswordField(label, description=hint, **look)
     longest = max((getattr(m, "max_length", 0) or 0 for m in info.metadata), default=0)
     default = "" if info.is_required() or info.default in (None, MISSING) else info.default
@@ -3227,8 +3321,6 @@ class AdminView(ModelView):
         id_names = [name for name in names if name.endswith("_id")]
         if "data" in names:
             values["data"] = data
-        if "hashed" in names:
-            (values["hashed"],) = await hash_passwords(request, [data])
 
         def work() -> Any:
             row = None
@@ -3239,6 +3331,9 @@ class AdminView(ModelView):
             return row
 
         try:
+            if "hashed" in names:
+                hash_of = get_args(names["hashed"].annotation)[1].dependency
+                values["hashed"] = await hash_of(request, data, *ids)
             return await db.writer.run(work, session)
         except HTTPException as error:
             raise RefusedError(error.detail) from None

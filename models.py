@@ -454,8 +454,8 @@ class Claims(BaseModel):
     exp: int
 
 
-class LogInFailures(Timestamps, Entity, table=True):
-    """When log-ins with a name, or from an address, have failed lately."""
+class Tries(Timestamps, Entity, table=True):
+    """When log-ins with a name or from an address have failed lately, or users signed up there."""
 
     __tablename__ = "log_in_failures"
     __table_args__ = (Index(None, "updated_at"),)
@@ -576,10 +576,21 @@ class UserPage(NumberedPage[User]):
 UserCreates = Annotated[list[UserCreate], Field(min_length=1, max_length=100)]
 
 
+CurrentPassword = Annotated[
+    Secret,
+    Field(max_length=1000, description="Who changes their own password or e-mail has to know it."),
+]
+
+
+class UserReplacement(UserCreate):
+    current_password: CurrentPassword = MISSING  # type: ignore[assignment]
+
+
 class UserUpdate(Partial, UserState):
     model_config = example(full_name="John M. Doe")
 
     password: Password
+    current_password: CurrentPassword
 
 
 class UserRead(Timestamps, UserState, Entity):

@@ -161,7 +161,7 @@ BODIES: dict[str, Callable[[int], Json]] = {
     "POST /users/": lambda n: NEW_USER,
     "POST /users/ is_superuser": lambda n: NEW_USER | {"is_superuser": True},
     "POST /users/ is_active": lambda n: NEW_USER | {"is_active": True},
-    "PUT /users/{user_id}": lambda n: NEW_USER,
+    "PUT /users/{user_id}": lambda n: NEW_USER | {"current_password": "Password1"},
     "PATCH /users/{user_id}": lambda n: {"full_name": "New"},
     "PATCH /users/{user_id} is_active": lambda n: {"is_active": True},
     "PATCH /users/{user_id} is_superuser": lambda n: {"full_name": "New", "is_superuser": True},
@@ -596,7 +596,8 @@ def test_a_user_changes_everything_but_their_rights(shop: httpx2.Client, callers
     patched = shop.patch("/users/1", json={"full_name": "Ann"}, headers=callers.ann)
     kept = {"updated_at": patched.json()["updated_at"], "full_name": "Ann"}
     assert patched.json() == before | kept
-    replaced = shop.put("/users/1", json=NEW_USER, headers=callers.ann).json()
+    confirmed = NEW_USER | {"current_password": "Password1"}
+    replaced = shop.put("/users/1", json=confirmed, headers=callers.ann).json()
     assert (replaced["is_superuser"], replaced["is_active"]) == (False, True)
 
 

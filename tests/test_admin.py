@@ -915,7 +915,8 @@ def test_a_log_in_ends_at_once_when_the_user_changes(
 ) -> None:
     enter(closed, "Ann")
     assert is_let_in(closed)
-    response = client.patch("/users/1", json=change, headers=log_in(client, "ann"))
+    body = change | {"current_password": "Password1"}
+    response = client.patch("/users/1", json=body, headers=log_in(client, "ann"))
     assert response.status_code == 200, response.text
     assert not is_let_in(closed)
     token = closed.cookies["csrf"]
@@ -929,6 +930,24 @@ def test_logging_out_ends_it_in_the_browser(closed: httpx2.Client) -> None:
     assert (response.status_code, path_of(response)) == (302, "/admin/login")
     assert "token" not in closed.cookies
     assert not is_let_in(closed)
+
+
+def test_who_changes_their_own_password_or_address_enters_the_one_they_have(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    enter(closed, "Ann")
+    path, before = "/admin/user/edit/1", client.get("/users/1", headers=log_in(client, "ann"))
+    saved(form(closed, path, bio="Hello."))
+    for change in ({"email": "new@example.com"}, {"password": "Changed-1"}):
+        page = refused(form(closed, path, **change))
+        assert page.alert == "Your current password is needed"
+        page = refused(form(closed, path, **change, current_password="Wrong-1"))
+        assert page.alert == "The current password is wrong"
+    saved(form(closed, "/admin/user/edit/2", password="Changed-1"))
+    saved(form(closed, path, email="new@example.com", current_password="Password1"))
+    after = client.get("/users/1", headers=log_in(client, "ann")).json()
+    changed = {"bio": "Hello.", "email": "new@example.com", "updated_at": after["updated_at"]}
+    assert after == before.json() | changed
 
 
 def test_ten_failures_lock_out_here_and_at_the_token_route_alike(

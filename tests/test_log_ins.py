@@ -1,10 +1,14 @@
 """With SECRET_KEY: log-ins, their tokens and failures, and what browsers are told."""
 
 import base64
+import functools
 import json
+import os
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +22,8 @@ from sqlmodel import Session, col, select
 
 import db
 import main
-from models import LogInFailures, User
+from main import NOT_YOURS
+from models import Tries, User
 
 At = Callable[[str], httpx2.Client]
 Close = Callable[[], None]
@@ -52,15 +57,15 @@ def stored(user_id: int) -> User:
         return session.get_one(User, user_id)
 
 
-def failures() -> list[LogInFailures]:
+def failures() -> list[Tries]:
     with Session(db.writer.engine) as session:
-        return list(session.exec(select(LogInFailures)))
+        return list(session.exec(select(Tries)))
 
 
 def age_failures(seconds: float, last: int | None = None) -> None:
     """Make the failures (of each row the last so many) that much older."""
     with Session(db.writer.engine) as session:
-        for row in session.exec(select(LogInFailures)):
+        for row in session.exec(select(Tries)):
             kept = [] if last is None else row.times[:-last]
             row.times = [moment - seconds for moment in row.times[len(kept) :]] + kept
             session.add(row)
@@ -264,7 +269,7 @@ def test_failures_are_deleted_in_passing_when_they_are_old(shop: httpx2.Client) 
     try_name(shop, "nobody", "Wrong1")
     with db.writer.engine.begin() as connection:
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-        connection.execute(sa.update(LogInFailures).values(updated_at=long_ago))
+        connection.execute(sa.update(Tries).values(updated_at=long_ago))
     log_in(shop, "ann")
     assert failures() == []
 
@@ -457,7 +462,7 @@ def test_a_bad_token_comes_before_what_else_is_wrong(shop: httpx2.Client) -> Non
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_a_new_password_ends_the_tokens(shop: httpx2.Client, method: str) -> None:
     old, elsewhere, bob = log_in(shop, "ann"), log_in(shop, "ann"), log_in(shop, "bob")
-    body = {"password": "Password2"}
+    body = {"password": "Password2", "current_password": "Password1"}
     if method == "PUT":
         body |= {"username": "Ann", "email": "ann@example.com"}
     assert shop.request(method, f"/users/{ANN}", json=body, headers=old).status_code == 200
@@ -471,6 +476,7 @@ def test_a_new_password_ends_the_tokens(shop: httpx2.Client, method: str) -> Non
 
 def test_a_change_of_something_else_ends_no_token(shop: httpx2.Client) -> None:
     ann, body = log_in(shop, "ann"), {"bio": "x", "email": "ann@example.org", "username": "Anna"}
+    body["current_password"] = "Password1"
     assert shop.patch(f"/users/{ANN}", json=body, headers=ann).status_code == 200
     assert shop.get("/users/me", headers=ann).json()["username"] == "Anna"
 
@@ -524,6 +530,207 @@ def test_nobody_promotes_themselves(shop: httpx2.Client) -> None:
         assert shop.patch(f"/users/{ANN}", json=body, headers=ann).status_code == 403
     assert shop.post("/users/", json=new | {"is_superuser": True}).status_code == 422
     assert not stored(ANN).is_superuser
+
+
+# The current password
+
+NEEDED, WRONG = "Your current password is needed", "The current password is wrong"
+REPLACEMENT = {"username": "Ann", "email": "ann@example.com", "password": "Password2"}
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "body", "detail"),
+    [
+        ("ann", "PATCH", {"password": "Password2"}, NEEDED),
+        ("ann", "PATCH", {"email": "new@example.com"}, NEEDED),
+        ("ann", "PATCH", {"email": "new@example.com", "current_password": ""}, NEEDED),
+        ("ann", "PATCH", {"email": "new@example.com", "current_password": "Password2"}, WRONG),
+        ("ann", "PATCH", {"password": "Password2", "current_password": "Password2"}, WRONG),
+        ("ann", "PUT", REPLACEMENT, NEEDED),
+        ("ann", "PUT", REPLACEMENT | {"current_password": "Password2"}, WRONG),
+        ("bob", "PATCH", {"password": "Password2", "current_password": "Password1"}, NOT_YOURS),
+        ("ann", "PATCH", {"password": "Password2", "current_password": "Password1"}, None),
+        ("ann", "PATCH", {"email": "new@example.com", "current_password": "Password1"}, None),
+        ("ann", "PATCH", {"email": "ANN@example.com"}, None),
+        ("ann", "PATCH", {"username": "anna", "bio": "New"}, None),
+        ("ann", "PUT", REPLACEMENT | {"current_password": "Password1"}, None),
+        ("root", "PATCH", {"password": "Password2", "email": "new@example.com"}, None),
+        ("root", "PUT", REPLACEMENT, None),
+    ],
+)
+def test_a_token_alone_changes_neither_the_password_nor_the_address(
+    shop: httpx2.Client, who: str, method: str, body: Json, detail: str | None
+) -> None:
+    headers, before = log_in(shop, who), stored(ANN)
+    answer = shop.request(method, f"/users/{ANN}", json=body, headers=headers)
+    if detail is None:
+        assert answer.status_code == 200, answer.text
+        assert "current_password" not in answer.text
+        return
+    assert (answer.status_code, answer.json()["detail"]) == (403, detail)
+    assert stored(ANN) == before
+    assert len(failures()) == (2 if detail == WRONG else 0)  # for the name, and from the address
+
+
+def test_a_superuser_needs_it_for_themself_too(shop: httpx2.Client) -> None:
+    root, body = log_in(shop, "root"), {"password": "Password2"}
+    refused = shop.patch(f"/users/{ROOT}", json=body, headers=root)
+    assert (refused.status_code, refused.json()["detail"]) == (403, NEEDED)
+    body["current_password"] = "Password1"
+    assert shop.patch(f"/users/{ROOT}", json=body, headers=root).status_code == 200
+
+
+def test_a_current_password_is_guessed_no_more_often_than_at_a_log_in(
+    shop: httpx2.Client, client_at: At
+) -> None:
+    ann, body = log_in(shop, "ann"), {"email": "new@example.com"}
+    for n in range(10):
+        wrong = client_at(f"198.51.100.{n}").patch(
+            f"/users/{ANN}", json=body | {"current_password": "Wrong1"}, headers=ann
+        )
+        assert (wrong.status_code, wrong.json()["detail"]) == (403, WRONG)
+    right = body | {"current_password": "Password1"}
+    locked = [
+        client_at("198.51.100.99").patch(f"/users/{ANN}", json=right, headers=ann),
+        try_name(client_at("198.51.100.99"), "ann"),
+    ]
+    for answer in locked:
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["Retry-After"]) <= 300
+    age_failures(301)
+    assert shop.patch(f"/users/{ANN}", json=right, headers=ann).status_code == 200
+
+
+def test_in_open_mode_nobody_is_asked_for_it(client: httpx2.Client, make: Make) -> None:
+    make("users")
+    for body in ({"password": "Password2"}, {"email": "new@example.com", "current_password": "x"}):
+        assert client.patch("/users/1", json=body).status_code == 200
+    new = {"username": "eve", "email": "eve@example.com", "password": "Password1"}
+    refused = client.post("/users/", json=new | {"current_password": "x"})
+    assert (refused.status_code, refused.json()["errors"][0]["loc"][-1]) == (
+        422,
+        "current_password",
+    )
+
+
+# Sign-ups
+
+
+def sign_up(client: httpx2.Client, name: str, **headers: str) -> httpx2.Response:
+    body = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
+    return client.post("/users/", json=body, headers=headers)
+
+
+def test_after_twenty_sign_ups_from_an_address_it_has_to_wait(
+    shop: httpx2.Client, client_at: At
+) -> None:
+    here, root, ann = client_at("198.51.100.7"), log_in(shop, "root"), log_in(shop, "ann")
+    assert here.post("/users/", json={"username": "x"}).status_code == 422  # which do not count
+    for n in range(10):
+        assert sign_up(here, f"new{n}").status_code == 201
+        assert sign_up(here, f"new{n}", **(ann if n % 2 else {})).status_code == 409
+    for headers in ({}, ann):
+        refused = sign_up(here, "eve", **headers)
+        assert (refused.status_code, refused.headers["Content-Type"]) == (
+            429,
+            "application/problem+json",
+        )
+        assert refused.json()["detail"] == "Too many sign-ups from here. Please try again later"
+        assert 1 <= int(refused.headers["Retry-After"]) <= 300
+    assert sign_up(here, "eve", **root).status_code == 201
+    assert sign_up(client_at("198.51.100.8"), "bea").status_code == 201
+    log_in(here, "eve")
+    age_failures(301)
+    assert sign_up(here, "zoe").status_code == 201
+
+
+def test_superusers_may_sign_up_any_number(shop: httpx2.Client) -> None:
+    root = log_in(shop, "root")
+    for n in range(25):
+        assert sign_up(shop, f"new{n}", **root).status_code == 201
+    assert failures() == []
+
+
+@pytest.fixture
+def _nothing_is_hashed() -> Iterator[None]:
+    """All threads that hash are busy until the end of the test: an answer came without them."""
+    done = threading.Event()
+    for _ in range(max(1, (os.cpu_count() or 1) // 2)):
+        main.hashing.submit(done.wait)
+    main.storing.submit(done.wait)
+    yield
+    done.set()
+
+
+NEW = {"username": "new", "email": "new@example.com", "password": "Password1"}
+MINE = {"password": "Password2", "current_password": "Password1"}
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "body", "status", "detail"),
+    [
+        ("", "POST", "/users/", NEW | {"username": "ANN"}, 409, "username already"),
+        ("", "POST", "/users/", NEW | {"email": "Bob@example.com"}, 409, "email already"),
+        ("root", "POST", "/users/bulk", [NEW, NEW], 409, "username already"),
+        (
+            "root",
+            "POST",
+            "/users/bulk",
+            [NEW, NEW | {"username": "a_b"}],
+            409,
+            "email already",
+        ),
+        (
+            "root",
+            "POST",
+            "/users/bulk",
+            [NEW | {"username": "bob"}],
+            409,
+            "username already",
+        ),
+        ("root", "PUT", f"/users/{ANN}", NEW | {"username": "bob"}, 409, "username already"),
+        ("root", "PUT", "/users/99", NEW, 404, "User not found"),
+        (
+            "ann",
+            "PATCH",
+            f"/users/{ANN}",
+            MINE | {"username": "bob"},
+            409,
+            "username already",
+        ),
+        ("ann", "PATCH", f"/users/{ANN}", {"password": "Password2"}, 403, NEEDED),
+        ("ann", "PATCH", f"/users/{BOB}", MINE, 403, NOT_YOURS),
+        ("ann", "PUT", f"/users/{BOB}", NEW, 403, NOT_YOURS),
+        ("ann", "PATCH", "/users/99", MINE, 404, "User not found"),
+        ("ann", "PATCH", f"/users/{ANN}", {"email": "ann@example.com"}, 200, None),
+    ],
+)
+def test_what_can_be_told_without_hashing_is_told_before_it(
+    shop: httpx2.Client,
+    request: pytest.FixtureRequest,
+    who: str,
+    method: str,
+    path: str,
+    body: Json,
+    status: int,
+    detail: str | None,
+) -> None:
+    headers = log_in(shop, who) if who else {}
+    request.getfixturevalue("_nothing_is_hashed")
+    answer = shop.request(method, path, json=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert detail is None or answer.json()["detail"].startswith(detail)
+
+
+def test_a_log_in_does_not_wait_for_the_sign_ups_that_wait(shop: httpx2.Client) -> None:
+    done = threading.Event()
+    main.storing.submit(done.wait)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(sign_up, shop, "eve")
+        log_in(shop, "ann")
+        assert not waiting.done()
+        done.set()
+        assert waiting.result().status_code == 201
 
 
 # Secrets, caches and browsers
@@ -689,6 +896,14 @@ def test_tries_at_once_do_not_get_around_the_limit(closed_server: Process) -> No
     assert try_name(server, "ann").status_code == 429
 
 
+@pytest.mark.system
+@pytest.mark.every_database
+def test_sign_ups_at_once_do_not_get_around_the_limit(own_database: str) -> None:
+    with serving(own_database, "--workers", "2", SECRET_KEY=KEY) as server:
+        answers = at_once([functools.partial(sign_up, server, f"user{n}") for n in range(30)])
+        assert statuses(answers) == {201: 20, 429: 10}
+
+
 def test_failures_count_for_the_client_of_a_trusted_proxy(closed_server: Process) -> None:
     server = closed_server.client
     create_user(server)
@@ -730,7 +945,8 @@ def use_log_ins(process: Process) -> list[str]:
     again = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
     assert server.post("/users/", json=again).status_code == 409
     assert server.post("/users/", json=again | {"password": "Password1" * 20}).status_code == 422
-    changed = server.patch("/users/1", json={"password": "Password2"}, headers=ann)
+    body = {"password": "Password2", "current_password": "Password1"}
+    changed = server.patch("/users/1", json=body, headers=ann)
     assert changed.status_code == 200
     token = ann["Authorization"].removeprefix("Bearer ")
     return [KEY, token, token.rpartition(".")[2], typed, "Password1", "Password2", "$argon2"]
