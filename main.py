@@ -23,6 +23,7 @@ import codecs
 import csv
 import functools
 import gc
+import hmac
 import inspect
 import io
 import json
@@ -335,7 +336,8 @@ def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-SECTIONS = {"": "service", "health": "service", "token": "access"}  # else the path begins with it
+# Else the path begins with it.
+SECTIONS = {"": "service", "health": "service", "token": "access", "logout": "access"}
 HEADERS = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
@@ -1203,7 +1205,15 @@ class PageAccess(Access):
     """The same for what a page of the admin asks for, whose token is in a cookie."""
 
     async def token_of(self, request: HTTPConnection) -> str | None:
-        return await super().token_of(request) or request.cookies.get("token")
+        return await super().token_of(request) or request.cookies.get(cookie(request, "token"))
+
+
+def cookie(request: HTTPConnection, name: str) -> str:
+    """What a cookie is called: with HTTPS so that no other host, a sibling's, can set it.
+
+    (RFC 6265bis, section 4.1.3.2.)
+    """
+    return f"__Host-{name}" if request.url.scheme == "https" else name
 
 
 # Who may call a route: `@app.get("/items/", dependencies=[Anyone])`.
@@ -1441,6 +1451,13 @@ async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Toke
     failures for a name or from an address within 5 minutes, the right password is a 429 too.
     """
     return await log_in(request, form)
+
+
+@app.post("/logout", dependencies=[Owner], status_code=204)
+def log_out(session: Write) -> None:
+    """Log out everywhere: end all tokens of the user. In open mode there are none to end."""
+    user = update(User).where(col(User.id) == caller_of(session).id)
+    session.exec(user.values(stamp=new_stamp(), updated_at=User.updated_at))  # no other change
 
 
 async def log_in(request: Request, form: LogIn) -> Token:
@@ -3083,21 +3100,33 @@ class AdminLogIn(AuthenticationBackend):
                 raise
             return False
         answer = RedirectResponse(request.url_for("admin:index"), 302)
-        is_https = request.url.scheme == "https"
-        rules: dict[str, Any] = {"httponly": True, "samesite": "strict", "secure": is_https}
-        answer.set_cookie("token", token.access_token, token.expires_in, path="/", **rules)
+        set_cookie(request, answer, "token", token.access_token, token.expires_in)
+        set_cookie(request, answer, "csrf", "", 0)
         return answer
 
     async def logout(self, request: Request) -> Response:
+        admin_request.set(request)
+        if not is_form_token((await request.form()).get("csrf_token")):
+            raise HTTPException(403, "The page has expired. Please load it again")
+        if await self.authenticate(request):
+            await write_rows(request, log_out)
         answer = RedirectResponse(request.url_for("admin:login"), 302)
-        answer.delete_cookie("token", path="/")
+        set_cookie(request, answer, "token", "", 0)
         return answer
 
 
-class FormTokens:
-    """A random cookie, which each form has to send along: no other site's page knows it.
+def set_cookie(
+    request: Request, answer: Response, name: str, value: str, age: int | None = None
+) -> None:
+    rules: dict[str, Any] = {"secure": request.url.scheme == "https", "samesite": "strict"}
+    answer.set_cookie(cookie(request, name), value, age, path="/", httponly=True, **rules)
 
-    (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, "Double Submit Cookie".)
+
+class FormTokens:
+    """What each form has to send along: an HMAC of the session's token, which only we can make.
+
+    Of a random cookie before the log-in, and in open mode. (OWASP's Cross-Site Request Forgery
+    Prevention Cheat Sheet, "Signed Double-Submit Cookie".)
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -3108,21 +3137,27 @@ class FormTokens:
         if b"%00" in scope.get("query_string", b""):  # which PostgreSQL has in no text
             await problem(422, "A parameter has U+0000 in it", [])(scope, receive, send)
             return
-        known = request.cookies.get("csrf", "")
-        is_ours = re.fullmatch("[A-Za-z0-9_-]{43}", known)
-        request.state.csrf = token = known if is_ours else secrets.token_urlsafe(32)
+        known = [request.cookies.get(cookie(request, name)) for name in ("token", "csrf")]
+        session = known[0] or known[1] or secrets.token_urlsafe(32)
+        request.state.csrf = form_token(session)
+        is_page = "/statics/" not in request.url.path
+        more = Response(headers={"Cache-Control": "no-store"} if is_page else {})
+        if not any(known):
+            set_cookie(request, more, "csrf", session)
+        headers = [header for header in more.raw_headers if header[0] != b"content-length"]
 
-        async def send_cookie(message: Message) -> None:
+        async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"], *headers]}
             await send(message)
 
-        is_page = "/statics/" not in request.url.path
-        secure = "; Secure" if request.url.scheme == "https" else ""
-        value = f"csrf={token}; Path=/; HttpOnly; SameSite=strict{secure}"
-        headers = [(b"cache-control", b"no-store")] if is_page else []
-        headers += [] if known == token else [(b"set-cookie", value.encode())]
-        await self.app(scope, receive, send_cookie)
+        await self.app(scope, receive, send_more)
+
+
+def form_token(session: str) -> str:
+    """With a key of its own: signed with that of tokens, it could be made to be one's signature."""
+    key = f"forms {signing_key()}" if settings.secret_key else ""
+    return hmac.digest(key.encode(), session.encode(), "sha256").hex()
 
 
 def is_form_token(sent: Any) -> bool:
@@ -3800,6 +3835,9 @@ admin = ShopAdmin(
     authentication_backend=AdminLogIn(),
 )
 admin_mount = app.routes[-1]
+# sqladmin logs out with a GET, which a link or an image of any page can make.
+admin_routes = {cast(Any, route).name: cast(Any, route) for route in admin.admin.routes}
+admin_routes["logout"].methods = {"POST"}
 # What a rule of the shop refused is told in the form: it is no fault to be logged.
 REFUSALS = RefusedError, StarletteHTTPException
 logging.getLogger("sqladmin.application").addFilter(

@@ -29,6 +29,7 @@ Cells = tuple[int, int, int, int]  # no token; a user with what is theirs, with 
 # A row is a method and a path, and after these perhaps what is special about the request.
 MATRIX: dict[str, Cells] = {
     "POST /token": (200, 200, 200, 200),
+    "POST /logout": (401, 204, 204, 204),
     "GET /": (200, 200, 200, 200),
     "GET /health": (200, 200, 200, 200),
     "GET /health/db": (200, 200, 200, 200),

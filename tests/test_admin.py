@@ -1,5 +1,6 @@
 """The admin pages: what they show, what their forms do, and whom they let in."""
 
+import base64
 import html
 import json
 import logging
@@ -125,9 +126,12 @@ def found(pattern: str, text: str) -> str:
 
 
 def enter(browser: httpx2.Client, name: str, password: str = "Password1") -> httpx2.Response:
-    token = found(r'name="csrf_token" value="([^"]+)"', browser.get("/admin/login").text)
-    data = {"username": name, "password": password, "csrf_token": token}
+    data = {"username": name, "password": password, "csrf_token": form_token(browser)}
     return browser.post("/admin/login", data=data)
+
+
+def form_token(browser: httpx2.Client) -> str:
+    return found(r'name="csrf_token" value="([^"]+)"', browser.get("/admin/login").text)
 
 
 def is_let_in(browser: httpx2.Client) -> bool:
@@ -849,7 +853,7 @@ def test_in_closed_mode_everything_leads_to_the_log_in(
     for path in paths:
         response = closed.get(path)
         assert (response.status_code, path_of(response)) == (302, "/admin/login"), path
-    token = closed.cookies["csrf"]
+    token = form_token(closed)
     for path in ("item/create", "item/edit/1", "item/import"):
         response = send(closed, f"/admin/{path}", {"csrf_token": token, "price": "7", "title": "x"})
         assert (response.status_code, path_of(response)) == (302, "/admin/login"), path
@@ -901,8 +905,58 @@ def test_the_cookie_of_a_log_in_is_for_this_site_alone(
 def test_over_https_the_cookies_are_sent_over_https_alone(closed: httpx2.Client) -> None:
     closed.base_url = httpx2.URL("https://testserver")
     page = closed.get("/admin/login")
-    assert "; Secure" in page.headers["Set-Cookie"]
-    assert "; Secure" in enter(closed, "Ann").headers["Set-Cookie"]
+    log_in_set, forgotten = enter(closed, "Ann").headers.get_list("Set-Cookie")
+    assert is_let_in(closed)
+    for cookie, name in (
+        (page.headers["Set-Cookie"], "csrf"),
+        (log_in_set, "token"),
+        (forgotten, "csrf"),
+    ):
+        assert cookie.startswith(f"__Host-{name}=")
+        rules = {rule.strip().lower() for rule in cookie.split(";")[1:]}
+        assert {"secure", "path=/", "httponly", "samesite=strict"} <= rules
+        assert not [rule for rule in rules if rule.startswith("domain")]
+
+
+def test_over_https_a_cookie_that_a_sibling_host_can_set_is_none_of_ours(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    closed.base_url = httpx2.URL("https://testserver")
+    token = log_in(client, "ann")["Authorization"].removeprefix("Bearer ")
+    assert closed.get("/admin/", headers={"Cookie": f"token={token}"}).status_code == 302
+    assert closed.get("/admin/", headers={"Cookie": f"__Host-token={token}"}).status_code == 200
+
+
+@pytest.mark.parametrize("cookie", ["x", "A" * 43])
+def test_a_form_is_bound_to_the_log_in_whatever_cookie_another_host_sets(
+    closed: httpx2.Client, client: httpx2.Client, client_at: At, cookie: str
+) -> None:
+    before = form_token(closed)
+    enter(closed, "Ann")
+    with client_at("127.0.0.1") as other:
+        other.cookies.set("csrf", cookie)
+        known_to_others = form_token(other)
+    closed.cookies.set("csrf", cookie, domain="testserver.local", path="/")
+    for token in (cookie, known_to_others, before):
+        fields: Fields = {"csrf_token": token, "title": "x", "price": "1"}
+        assert send(closed, "/admin/item/create", fields).status_code == 403
+        headers = {"X-CSRF-Token": token}
+        assert closed.delete("/admin/item/delete?pks=1", headers=headers).status_code == 403
+        assert closed.post("/admin/logout", data={"csrf_token": token}).status_code == 403
+    assert [item["title"] for item in client.get("/items/").json()] == ["Chair"]
+    saved(form(closed, "/admin/item/edit/1", title="Stool"))
+
+
+def test_a_form_token_is_no_signature_of_a_token(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    head, claims, signature = log_in(client, "ann")["Authorization"].split(".")
+    signed = f"{head.removeprefix('Bearer ')}.{claims}"
+    closed.cookies.set("csrf", signed)
+    made = base64.urlsafe_b64encode(bytes.fromhex(form_token(closed))).rstrip(b"=").decode()
+    assert made != signature
+    forged = {"Authorization": f"Bearer {signed}.{made}"}
+    assert client.get("/users/me", headers=forged).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -919,17 +973,36 @@ def test_a_log_in_ends_at_once_when_the_user_changes(
     response = client.patch("/users/1", json=body, headers=log_in(client, "ann"))
     assert response.status_code == 200, response.text
     assert not is_let_in(closed)
-    token = closed.cookies["csrf"]
+    token = form_token(closed)
     response = send(closed, "/admin/item/create", {"csrf_token": token, "title": "x", "price": "1"})
     assert (response.status_code, path_of(response)) == (302, "/admin/login")
 
 
-def test_logging_out_ends_it_in_the_browser(closed: httpx2.Client) -> None:
+def test_logging_out_ends_it_in_the_browser_and_everywhere_else(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
     enter(closed, "Ann")
-    response = closed.get("/admin/logout")
+    elsewhere, stolen = log_in(client, "ann"), closed.cookies["token"]
+    page = closed.get("/admin/")
+    assert '<button form="log-out" class="btn btn-secondary' in page.text
+    assert page.text.count("/admin/logout") == 1
+    data = {"csrf_token": Page(page.text).fields["csrf_token"]}
+    response = closed.post("/admin/logout", data=data)
     assert (response.status_code, path_of(response)) == (302, "/admin/login")
     assert "token" not in closed.cookies
     assert not is_let_in(closed)
+    for headers in (elsewhere, {"Authorization": f"Bearer {stolen}"}):
+        assert client.get("/users/me", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_link_does_not_log_out(closed: httpx2.Client, client: httpx2.Client, method: str) -> None:
+    enter(closed, "Ann")
+    elsewhere = log_in(client, "ann")
+    assert closed.request(method, "/admin/logout").status_code == 405
+    assert closed.post("/admin/logout").status_code == 403
+    assert is_let_in(closed)
+    assert client.get("/users/me", headers=elsewhere).status_code == 200
 
 
 def test_who_changes_their_own_password_or_address_enters_the_one_they_have(

@@ -474,6 +474,28 @@ def test_a_new_password_ends_the_tokens(shop: httpx2.Client, method: str) -> Non
         assert shop.get("/users/me", headers=headers).status_code == 200
 
 
+def test_logging_out_ends_all_tokens_of_the_user_and_changes_nothing_else(
+    shop: httpx2.Client,
+) -> None:
+    old, elsewhere, bob = log_in(shop, "ann"), log_in(shop, "ann"), log_in(shop, "bob")
+    before = shop.get(f"/users/{ANN}", headers=old)
+    answer = shop.post("/logout", headers=old)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert_is_dead(shop, old)
+    assert_is_dead(shop, elsewhere)
+    assert shop.post("/logout", headers=old).status_code == 401
+    assert shop.get("/users/me", headers=bob).status_code == 200
+    after = shop.get(f"/users/{ANN}", headers=log_in(shop, "ann"))
+    assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
+
+
+def test_in_open_mode_logging_out_does_nothing(client: httpx2.Client, make: Make) -> None:
+    make("users")
+    before = stored(1)
+    assert client.post("/logout").status_code == 204
+    assert stored(1) == before
+
+
 def test_a_change_of_something_else_ends_no_token(shop: httpx2.Client) -> None:
     ann, body = log_in(shop, "ann"), {"bio": "x", "email": "ann@example.org", "username": "Anna"}
     body["current_password"] = "Password1"
