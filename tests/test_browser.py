@@ -265,7 +265,7 @@ def test_a_superuser_logs_in_through_the_form_and_out_again(browser: Browser, ad
         fill_log_in(page, PASSWORD)
         expect(page).to_have_url(f"{address}/admin/")
         expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
-        page.get_by_role("link", name="Logout").click()
+        page.get_by_role("button", name="Logout").click()
         expect(page).to_have_url(f"{address}/admin/login")
         page.goto("/admin/product/list")
         expect(page).to_have_url(f"{address}/admin/login")

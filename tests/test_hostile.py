@@ -37,6 +37,7 @@ USER = {"username": "eve", "email": "eve@example.com", "password": "Password1"}
 VALID: dict[str, dict[str, Json]] = {
     "Item": {"title": "Lamp", "description": "x", "price": 1, "is_available": True},
     "User": USER | {"full_name": "Eve", "bio": "x"},
+    "UserReplacement": USER | {"full_name": "Eve", "bio": "x", "current_password": "Password1"},
     "Category": {"name": "Eve", "slug": "eve", "description": "x", "parent_id": 1},
     "Product": {"name": "Eve", "slug": "eve", "description": "x", "price": 1, "stock_quantity": 1}
     | {"sku": "EVE", "is_active": True, "category_id": 1},
