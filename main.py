@@ -1366,7 +1366,7 @@ async def hash_of_new(request: Request, data: UserCreate) -> dict[str, str]:
 
 
 async def hash_of_each(request: Request, data: UserCreates) -> list[dict[str, str]]:
-    await read_rows(request, functools.partial(refuse_taken, users=data))
+    await write_rows(request, functools.partial(refuse_taken, users=data))
     return await hash_passwords(request, data)
 
 

@@ -241,7 +241,8 @@ def test_a_new_user_is_known_before_the_standby_has_heard_of_them(
             assert client.get("/items/").status_code == 200
             assert client.patch("/users/1", json={"bio": "Hello"}).status_code == 200
             assert client.patch("/users/1", json={"bio": 1}).status_code == 422
-            assert client.patch("/users/1", json={"password": "Password2"}).status_code == 200
+            body = {"password": "Password2", "current_password": "Password1"}
+            assert client.patch("/users/1", json=body).status_code == 200
             assert client.get("/items/").status_code == 401
         wait_for(lambda: client.get("/health/db").status_code == 200)
 
@@ -256,6 +257,8 @@ def test_without_the_standby_writing_goes_on(pair: tuple[Server, Server]) -> Non
             assert_busy(client.get("/products/1"))
             assert_busy(client.get("/health/db"))
             assert order(client).status_code == 201
+            another = {"username": "bob", "email": "bob@example.com", "password": "Password1"}
+            assert client.post("/users/", json=another).status_code == 201
         finally:
             standby.start()
         assert client.get("/health/db").status_code == 200
