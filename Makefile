@@ -23,6 +23,7 @@ check: .venv/tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy main.py models.py db.py alembic/env.py tests
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive main.py models.py db.py alembic
+	$(BIN)/python tests/patterns.py
 	$(BIN)/pip check
 	rm -f .check.db*
 	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic upgrade head

@@ -89,14 +89,18 @@ DRIVERS = {
 }
 
 
+HOST = r"[^/?@:,[]+(?::\d+)?"
+SEVERAL_HOSTS = re.compile(
+    rf"(postgres[^/]*://(?:[^/?@]*@)?)({HOST}(?:,{HOST})+)(/[^?]*)(?:\?(.*))?"
+)
+
+
 def name_each_host(url: str) -> str:
     """Several hosts as SQLAlchemy names them, `//user@/name?host=h1:p1&host=h2:p2`.
 
     PostgreSQL's own way, which is in its manual, is `//user@h1:p1,h2:p2/name`.
     """
-    host = r"[^/?@:,[]+(?::\d+)?"
-    several = rf"(postgres[^/]*://(?:[^/?@]*@)?)({host}(?:,{host})+)(/[^?]*)\??(.*)"
-    if not (found := re.fullmatch(several, url)):
+    if not (found := SEVERAL_HOSTS.fullmatch(url)):
         return url
     start, hosts, name, query = found.groups()
     each = [f"host={host}" for host in hosts.split(",")]

@@ -7,15 +7,20 @@ is repeated, and what reaches a database gets the same status on every database.
 import copy
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import patterns
 import pytest
 import sqlalchemy as sa
 from conftest import Build, Json, Make, connect
 from databases import URLS, empty, own_copy
+from starlette.requests import Request as StarletteRequest
 
 import db
 import main
@@ -205,3 +210,84 @@ def test_the_bodies_that_are_made_hostile_are_taken_when_they_are_not(
                 path.replace("{order_id}", "2").replace("{product_id}", "1"), json=VALID[name]
             )
             assert response.status_code in (200, 201), f"{path}: {response.text}"
+
+
+# The value of a pair is there or is empty, with white space around it that is in two places then.
+AMBIGUOUS = r'\s*(\w+)\s*=\s*("[^"]*"|[^\s;"]*)\s*'
+PLAIN = r' *(\w+)=("[^"]*"|[^\s;"]+) *'
+SLOW = {
+    rf"{AMBIGUOUS}(;{AMBIGUOUS})*": "exponential",
+    r"(a+)+": "exponential",
+    r"(a|a)*": "exponential",
+    r"(a*)*": "exponential",
+    r"(x(|y*))*": "exponential",
+    r"a*a*": "quadratic",
+    r"(/[^?]*)\??(.*)": "quadratic",
+    rf"{PLAIN}(;{PLAIN})*": "",
+    r"(ab|a)*": "",
+    r"[^\x00]*": "",
+}
+
+
+@pytest.mark.parametrize(("pattern", "time"), SLOW.items())
+def test_a_pattern_that_takes_more_than_linear_time_is_known_for_it(
+    pattern: str, time: str
+) -> None:
+    assert patterns.fault(pattern) == time
+
+
+def test_every_pattern_that_input_meets_takes_linear_time() -> None:
+    found = patterns.patterns()
+    assert {main.PAIRS.pattern, main.TAG, r"^[^\x00]*$"} < {pattern for pattern, _ in found}
+    assert [pattern for pattern, flags in found if patterns.fault(pattern, flags)] == []
+
+
+LONG = 100_000  # characters
+HEADERS_AT_WORST = [
+    ("forwarded", "a=\t\t;" * (LONG // 5) + "!"),
+    ("forwarded", "a=" + " " * LONG + "!"),
+    ("forwarded", "a=b" + " " * LONG + "!"),
+    ("forwarded", 'a="' + "\\\\" * LONG),
+    ("forwarded", "a=b;" * (LONG // 4) + "!"),
+    ("x-forwarded-for", "127.0.0.1," * (LONG // 10) + "!"),
+    ("x-forwarded-for", ":" * LONG),
+    ("x-forwarded-for", "." * LONG),
+    ("x-forwarded-for", "[" + ":" * LONG),
+    ("host", "a." * (LONG // 2) + "!"),
+    ("host", "[" * LONG),
+    ("host", '"' * LONG + "!"),
+    ("host", " " * LONG + "!"),
+    ("cookie", 'csrf="' + '\\"' * (LONG // 2) + '"'),
+    ("cookie", ";" * LONG),
+    ("if-match", '"a" ' * (LONG // 4) + "!"),
+    ("if-match", '"a",' + " ," * (LONG // 2) + "!"),
+    ("if-match", '"' * LONG),
+    ("content-type", "text/csv" + " " * LONG + "!"),
+    ("content-type", "text/csv" + ";header=present " * (LONG // 16) + "!"),
+    ("content-type", "application/" + "+json" * (LONG // 5) + "!"),
+]
+
+
+def read_the_worst() -> None:
+    """Let everything that reads text read a long one that it could be slow with."""
+    for pattern, flags in patterns.patterns():
+        reads = patterns.Automaton(pattern, flags).reads
+        letters = {min(characters & {*range(33, 127)} or characters) for characters in reads}
+        for one, other in product(map(chr, letters | {ord(" ")}), repeat=2):
+            re.compile(pattern, flags).fullmatch((one + other) * (LONG // 2) + "\0")
+    for name, value in HEADERS_AT_WORST:
+        headers = [(name.encode(), value.encode())]
+        request = StarletteRequest({"type": "http", "client": ("127.0.0.1", 1), "headers": headers})
+        main.is_on_this_machine(request.scope)
+        main.cookies_of(request)
+        main.names_tag([value], '"1"', weak=True)
+        main.FILE_TYPE.fullmatch(value)
+        db.JSON_LIKE.fullmatch(value)
+    for text in ("'" * LONG, "' " * (LONG // 2) + "x", " " * LONG):
+        main.csv_cell(text)
+        main.value_of("name", text)
+
+
+def test_the_longest_text_at_its_worst_is_read_to_the_end() -> None:
+    read = [sys.executable, "-c", "import test_hostile; test_hostile.read_the_worst()"]
+    subprocess.run(read, cwd=Path(__file__).parent, check=True, timeout=600)
