@@ -40,7 +40,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticUndefined as Undefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import (
@@ -159,11 +159,13 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins")
     @classmethod
-    def web_origins(cls, value: str) -> str:
+    def web_origins(cls, value: str, others: ValidationInfo) -> str:
         """Origins as browsers send them (RFC 6454, section 6.2)."""
         for origin in filter(None, map(str.strip, value.split(","))):
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
                 raise ValueError("has to have origins such as https://shop.example, or be *")
+            if origin == "*" and others.data.get("secret_key", "a bad one") is None:
+                raise ValueError("cannot be * without a SECRET_KEY: any site could do everything")
         return value
 
 

@@ -135,13 +135,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile, URLPath
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from wtforms.csrf.core import CSRF
 
 import db
@@ -507,7 +508,8 @@ app.router.route_class = Route
 class Front:
     """What holds before a route is found.
 
-    Headers for browsers; HEAD; the prefix /api/v1; a limit on bodies.
+    Headers for browsers; HEAD; the prefix /api/v1; limits on heads and bodies. Nothing behind it
+    sees a Host, so all links and redirects are paths, and a false Host leads nobody away.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -520,11 +522,19 @@ class Front:
         root, path = scope.get("root_path", ""), scope["path"]
         if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
             scope = {**scope, "root_path": f"{root}/api/v1"}
-        scope["section"] = path_of(scope).partition("/")[2].partition("/")[0]
-        send = with_security_headers(send)
+        section = path_of(scope).partition("/")[2].partition("/")[0]
+        is_too_large = head_size(scope) > HEAD_LIMIT
+        is_foreign = from_another_site(scope) and (section == "admin" or not settings.secret_key)
+        headers = [header for header in scope["headers"] if header[0] != b"host"]
+        scope = {**scope, "section": section, "headers": headers, "server": None, "router": PATHS}
+        send = with_security_headers(send, scope)
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
-        if "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
+        if is_too_large:
+            await problem(431, HEAD_TOO_LARGE, headers=CLOSE)(scope, receive, send)
+        elif is_foreign:
+            await problem(403, FOREIGN)(scope, receive, send)
+        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
             await problem(404, NO_SUCH_PATH)(scope, receive, send)
         elif declared_size(scope) > (limit := body_limit(scope)):
             await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
@@ -535,27 +545,44 @@ class Front:
                 logger.debug("the client of an event stream has gone")
 
 
-# Pages run what comes from here alone, and stand in no page of another site. What they have
-# inline, in the documentation for example, was written by the libraries that make them.
+class Paths:
+    """Where `request.url_for` finds routes: their paths, without a scheme, which needs a host."""
+
+    def url_path_for(self, name: str, /, **values: Any) -> URLPath:
+        return URLPath(app.url_path_for(name, **values))
+
+
+PATHS = Paths()
+# Pages run what comes from here alone, and stand in no page of another site. What those of the
+# documentation have inline was written by the libraries that make them; those of the admin run
+# of it what has their nonce.
+POLICY = (
+    "default-src 'self'; script-src 'self' {}; style-src 'self' 'unsafe-inline'; img-src 'self'"
+    " data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'"
+)
 PAGE_HEADERS = {
-    b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src"
-    b" 'self' 'unsafe-inline'; img-src 'self' data:; worker-src 'self' blob:; object-src 'none';"
-    b" base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    b"content-security-policy": POLICY.format("'unsafe-inline'").encode(),
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
 
 
-def with_security_headers(send: Send) -> Send:
+def with_security_headers(send: Send, scope: Scope) -> Send:
     """Say to browsers what OWASP's HTTP Headers Cheat Sheet wants them told."""
+    is_public_https = scope["scheme"] == "https" and settings.secret_key
 
     async def send_more(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message["headers"])
             if content_type := dict(headers).get(b"content-type"):
                 headers.append((b"x-content-type-options", b"nosniff"))
-                headers += PAGE_HEADERS.items() if content_type.startswith(b"text/html") else ()
+                if content_type.startswith(b"text/html"):
+                    sent = dict(headers)
+                    headers += [(n, v) for n, v in PAGE_HEADERS.items() if n not in sent]
+            if is_public_https:
+                headers.append((b"strict-transport-security", b"max-age=31536000"))  # a year
             message = {**message, "headers": headers}
         await send(message)
 
@@ -571,6 +598,29 @@ def without_body(send: Send) -> Send:
             await send({"type": "http.response.body"})
 
     return send_head
+
+
+def from_another_site(scope: Scope) -> bool:
+    """Whether a browser says that a page of another origin wants to change something here.
+
+    It says so in Sec-Fetch-Site, whatever a proxy makes of Host; over plain HTTP to another
+    machine, or if it is old, in Origin alone.
+    """
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    headers = Headers(scope=scope)
+    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+    if origin in ORIGINS:
+        return False
+    if site:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != headers.get("Host")
+
+
+def head_size(scope: Scope) -> int:
+    """What comes before the body, in bytes, as HTTP/1.1 writes it."""
+    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return len(scope["path"]) + len(scope["query_string"]) + fields
 
 
 def declared_size(scope: Scope) -> int:
@@ -602,11 +652,86 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 NO_SUCH_PATH = "There is nothing at this path"
 TOO_LARGE = "The body is over {} bytes"
+HEAD_LIMIT = 64 * 1024  # bytes
+HEAD_TIME = 30  # seconds
+HEAD_TOO_LARGE = f"The request's path and headers are over {HEAD_LIMIT} bytes"
+CLOSE = {"Connection": "close"}
+FOREIGN = (
+    "A page of another site sent this, and may change nothing here. If it is yours, name its origin"
+    " in CORS_ORIGINS; if it is this one, the proxy in front of it has to pass Host on"
+)
+ORIGINS = [origin.strip() for origin in settings.cors_origins.split(",")]
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, with limits on a head that is not whole yet: in bytes, and in time."""
+
+    unused = 0  # bytes that have come, of which nothing has come yet
+    deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
+
+    def data_received(self, data: bytes) -> None:
+        self.unused += len(data)
+        super().data_received(data)
+        if self.unused > HEAD_LIMIT:
+            self.refuse(431, HEAD_TOO_LARGE)
+        elif self.unused and not self.deadline:
+            self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
+
+    def on_headers_complete(self) -> None:
+        self.go_on()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.go_on()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:  # after the trailers that a body may have
+        self.go_on()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.go_on()
+        super().connection_lost(exc)
+
+    def go_on(self) -> None:
+        self.unused = 0
+        if self.deadline:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def give_up(self) -> None:
+        if not self.is_answering():
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, "This is not HTTP")
+
+    def refuse(self, status: int, detail: str) -> None:
+        if not self.is_answering() and not self.transport.is_closing():
+            answer = problem(status, detail, headers=CLOSE)
+            headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+            self.transport.write(STATUS_LINE[status] + headers + b"\r\n" + answer.body)
+        self.transport.close()
+
+    def is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+# uvicorn has chosen its class when it imports an app, so its own one makes ours instead: with
+# `uvicorn main:app`, `fastapi run` and any number of workers too.
+HttpToolsProtocol.__new__ = (  # type: ignore[method-assign]
+    lambda cls, **options: object.__new__(LimitedProtocol)  # type: ignore[assignment]
+)
+
 app.add_middleware(Front)
 if settings.cors_origins:
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+        allow_origins=ORIGINS,
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=list(HEADERS),
@@ -1217,7 +1342,7 @@ def cookie(request: HTTPConnection, name: str) -> str:
 
     (RFC 6265bis, section 4.1.3.2.)
     """
-    return f"__Host-{name}" if request.url.scheme == "https" else name
+    return f"__Host-{name}" if request.scope["scheme"] == "https" else name
 
 
 def cookies_of(request: HTTPConnection) -> dict[str, str]:
@@ -3131,7 +3256,7 @@ class AdminLogIn(AuthenticationBackend):
 def set_cookie(
     request: Request, answer: Response, name: str, value: str, age: int | None = None
 ) -> None:
-    rules: dict[str, Any] = {"secure": request.url.scheme == "https", "samesite": "strict"}
+    rules: dict[str, Any] = {"secure": request.scope["scheme"] == "https", "samesite": "strict"}
     answer.set_cookie(cookie(request, name), value, age, path="/", httponly=True, **rules)
 
 
@@ -3154,8 +3279,10 @@ class FormTokens:
         known = [sent.get(cookie(request, name)) for name in ("token", "csrf")]
         session = known[0] or known[1] or secrets.token_urlsafe(32)
         request.state.csrf = form_token(session)
-        is_page = "/statics/" not in request.url.path
-        more = Response(headers={"Cache-Control": "no-store"} if is_page else {})
+        request.state.nonce = nonce = secrets.token_urlsafe(16)
+        policy = POLICY.format(f"'nonce-{nonce}'")
+        of_page = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+        more = Response(headers={} if "/statics/" in request.url.path else of_page)
         if not any(known):
             set_cookie(request, more, "csrf", session)
         headers = [header for header in more.raw_headers if header[0] != b"content-length"]
@@ -3833,9 +3960,18 @@ def bars(labels: Sequence[str], values: Sequence[float], width: int = 900) -> st
         x_labels_major_every=5 if len(labels) > 10 else 1,
         include_x_axis=True,
     )
+    chart.add_xml_filter(without_scripts)
     chart.x_labels = labels
     chart.add("", values)
     svg: str = chart.render(disable_xml_declaration=True, is_unicode=True)
+    return svg
+
+
+def without_scripts(svg: Any) -> Any:
+    """The chart without the settings of scripts that are not there."""
+    for parent in svg.iter():
+        for script in parent.findall("script"):
+            parent.remove(script)
     return svg
 
 

@@ -319,6 +319,8 @@ def test_a_backup_of_a_servers_database_names_the_tool(
         ("MIGRATE_ON_START", "perhaps"),
         ("MAX_BODY_SIZE", "1 MiB"),
         ("TOKEN_TTL", "0"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://a.example, *"),
         ("CORS_ORIGINS", "shop.example"),
         ("CORS_ORIGINS", "//shop.example"),
         ("CORS_ORIGINS", "https://"),
@@ -336,6 +338,12 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(
         db.read_settings()
     assert str(stopped.value).startswith(f"Bad setting: {name}: ")
     assert "\n" not in str(stopped.value)
+
+
+def test_any_site_may_be_let_in_where_one_has_to_log_in() -> None:
+    settings = {"CORS_ORIGINS": "*", "SECRET_KEY": KEY}
+    read = [sys.executable, "-c", "import db"]
+    subprocess.run(read, env={**os.environ, **settings}, cwd=HOME, check=True)
 
 
 def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from conftest import KEY, ORIGIN, Make
 
 import db
+import main
 
 At = Callable[[str], httpx2.Client]
 Close = Callable[[], None]
@@ -184,6 +185,86 @@ def test_a_web_origin_elsewhere_gets_no_preflight(server: httpx2.Client) -> None
     preflight = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     assert server.options("/items/", headers=preflight).status_code == 200
     assert_only_here(server.options("/items/", headers=preflight | {"Host": "shop.example"}))
+
+
+SAME_SITE = [
+    {},
+    {"Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "http://testserver"},
+    {"Origin": "http://shop.localhost:3000", "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "https://shop.example"},
+    {"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"},
+]
+OTHER_SITE = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "http://testserver:3000"},
+    {"Origin": "http://testserver.evil.example"},
+    {"Origin": "https://shop.example:8443"},
+    {"Origin": "http://shop.example"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "nonsense"},
+    {"Origin": "http://testserver", "Sec-Fetch-Site": "same-site"},
+    {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+]
+LAMP = {"title": "Lamp", "price": 1}
+
+
+@pytest.fixture
+def _named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "ORIGINS", ["https://shop.example"])
+
+
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize("headers", SAME_SITE, ids=str)
+def test_what_a_page_of_this_or_a_named_site_sends_is_done(
+    client: httpx2.Client, headers: dict[str, str]
+) -> None:
+    assert client.post("/items/", json=LAMP, headers=headers).status_code == 201
+
+
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize("headers", OTHER_SITE, ids=str)
+def test_what_a_page_of_another_site_sends_is_refused(
+    client: httpx2.Client, make: Make, headers: dict[str, str]
+) -> None:
+    make("items")
+    for method, path in [
+        ("POST", "/items/"),
+        ("POST", "/api/v1/items/"),
+        ("PUT", "/items/1"),
+        ("PATCH", "/items/1"),
+        ("DELETE", "/items/1"),
+        ("POST", "/posts/1/views"),
+        ("POST", "/products/import"),
+        ("DELETE", "/admin/item/delete?pks=1"),
+        ("POST", "/nowhere"),
+    ]:
+        answer = client.request(method, path, headers=headers)
+        assert answer.status_code == 403, (method, path)
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("A page of another site sent this")
+    assert client.get("/items/", headers=headers).json()[0]["title"] == "Item 1"
+    assert client.head("/items/", headers=headers).status_code == 200
+    assert client.options("/items/", headers=headers).status_code == 204
+
+
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize("headers", OTHER_SITE, ids=str)
+def test_with_a_key_a_page_of_another_site_may_use_the_api_and_not_the_admin(
+    client: httpx2.Client, close: Close, headers: dict[str, str]
+) -> None:
+    close()
+    user = {"username": "ann", "email": "ann@example.com", "password": "Password1"}
+    assert client.post("/users/", json=user, headers=headers).status_code == 201
+    for path in ("/admin/login", "/api/v1/admin/login", "/admin/item/create"):
+        refused = client.post(path, headers=headers)
+        assert refused.status_code == 403
+        assert refused.json()["detail"].startswith("A page of another site sent this")
+    assert client.get("/admin/login", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,19 @@
 """The root, health, the documentation, and what holds before a route is found."""
 
+import contextlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import ORIGIN, Make
+from databases import HOME
+from servers import running
 
 import db
 
@@ -73,8 +83,147 @@ def test_a_path_without_its_slash_redirects_and_keeps_prefix_and_query(
 ) -> None:
     response = client.get(f"{prefix}/items?limit=5", follow_redirects=False)
     assert response.status_code == 307
-    assert response.headers["Location"].endswith(f"{prefix}/items/?limit=5")
+    assert response.headers["Location"] == f"{prefix}/items/?limit=5"
     assert client.post(f"{prefix}/items", json={"title": "x", "price": 1}).status_code == 201
+
+
+UVICORN = sys.executable, "-m", "uvicorn", "main:app", "--app-dir", HOME
+
+
+def led_to(answer: httpx2.Response) -> list[str]:
+    """Where an answer leads: by a redirect, or to the next page."""
+    return [answer.headers[name] for name in ("Location", "Link") if name in answer.headers]
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+@pytest.mark.parametrize("host", ["testserver", "evil.example", "evil.example/x?", "", "::", "a b"])
+def test_a_host_leads_nobody_anywhere(
+    client: httpx2.Client, make: Make, close: Callable[[], None], host: str, prefix: str
+) -> None:
+    make("items")
+    make("items")
+    close()
+    for path, place in {
+        "/items?limit=1": f"{prefix}/items/?limit=1",
+        "/items/?limit=1": f'<{prefix}/items/?limit=1&after=1>; rel="next"',
+        "/items/?limit=1&sort=price": f'<{prefix}/items/?limit=1&sort=price&skip=1>; rel="next"',
+        "/admin": f"{prefix}/admin/",
+        "/admin/": f"{prefix}/admin/login",
+        "/admin/item/list": f"{prefix}/admin/login",
+        "/admin/item/list/": f"{prefix}/admin/item/list",
+        "/admin/logout": f"{prefix}/admin/login",
+    }.items():
+        answer = client.get(f"{prefix}{path}", headers={"Host": host}, follow_redirects=False)
+        assert led_to(answer) == [place]
+    assert "evil.example" not in client.get("/admin/login", headers={"Host": host}).text
+
+
+@pytest.mark.parametrize("start", ["//", "///", "/\\", "/%5C", "/%2F", "//x@", "/api/v1//"])
+def test_a_path_leads_to_no_other_machine(app_client: httpx2.Client, start: str) -> None:
+    for path in (f"{start}evil.example", f"{start}evil.example/", f"{start}items", f"{start}admin"):
+        answer = app_client.get(httpx2.URL(f"http://testserver{path}"), follow_redirects=False)
+        assert (answer.status_code, led_to(answer)) == (404, [])
+
+
+def test_behind_a_prefix_links_and_redirects_keep_it(own_database: str) -> None:
+    with running(own_database, *UVICORN, "--root-path", "/shop") as shop:
+        for _ in range(2):
+            shop.client.post("/items/", json={"title": "Lamp", "price": 1})
+        for path, place in {
+            "/items?limit=1": "/shop/items/?limit=1",
+            "/items/?limit=1": '</shop/items/?limit=1&after=1>; rel="next"',
+            "/api/v1/items": "/shop/api/v1/items/",
+            "/admin": "/shop/admin/",
+        }.items():
+            assert led_to(shop.client.get(path)) == [place]
+
+
+def raw_answer(client: httpx2.Client, *sent: bytes) -> bytes:
+    """What a server says until it ends the connection, by itself or since it had enough."""
+    said, where = b"", (client.base_url.host, client.base_url.port or 80)
+    with socket.create_connection(where, 60) as s, contextlib.suppress(ConnectionError):
+        for part in sent:
+            s.sendall(part)
+        while part := s.recv(65536):
+            said += part
+    return said
+
+
+def assert_problem(raw: bytes, status: int) -> None:
+    head, end, body = raw.partition(b"\r\n\r\n")
+    head += end
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\ncontent-type: application/problem+json\r\n" in head
+    assert b"\r\nconnection: close\r\n" in head
+    assert json.loads(body)["status"] == status
+
+
+START = b"GET /items/ HTTP/1.1\r\nHost: localhost\r\n"
+LONG = 64 * 1024 - len(START) + 1  # so many bytes more are too many
+
+
+def test_a_head_over_64_kib_that_has_no_end_is_a_431_and_ends_the_connection(
+    server: httpx2.Client,
+) -> None:
+    for head in (b"X: " + b"x" * (LONG - 3), (b"X: x\r\n" * LONG)[:LONG]):
+        assert_problem(raw_answer(server, START, head), 431)
+    assert_problem(raw_answer(server, b"GET /" + b"x" * (64 * 1024 - 4)), 431)
+    assert server.get("/items/").json() == []
+
+
+def test_what_is_not_http_is_a_400_and_ends_the_connection(server: httpx2.Client) -> None:
+    for sent in (b"nonsense\r\n\r\n", START + b"\0: x\r\n", b"\x16\x03\x01"):
+        assert_problem(raw_answer(server, sent), 400)
+
+
+MAIN = sys.executable, HOME / "main.py"
+
+
+@pytest.mark.parametrize(
+    "command", [UVICORN, (*MAIN, "--workers", "2"), (*MAIN, "--reload")], ids=["uvicorn", "2", "r"]
+)
+def test_a_head_that_has_no_end_is_refused_however_the_service_was_started(
+    own_database: str, command: tuple[str | Path, ...]
+) -> None:
+    with running(own_database, *command) as shop:
+        assert_problem(raw_answer(shop.client, START, b"X: " + b"x" * (LONG - 3)), 431)
+
+
+def test_a_head_over_64_kib_that_comes_whole_is_a_431_and_ends_the_connection(
+    server: httpx2.Client,
+) -> None:
+    head = START + b"X: " + b"x" * 64 * 1024 + b"\r\n\r\n"
+    assert_problem(raw_answer(server, head), 431)
+    assert_problem(raw_answer(server, head[:60_000], head[60_000:]), 431)
+    large = server.get("/items/", headers={"X": "x" * 64_000})
+    assert (large.status_code, large.json()) == (200, [])
+
+
+def test_trailers_over_64_kib_end_the_connection(server: httpx2.Client) -> None:
+    chunked = b"Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n0\r\n"
+    post = START.replace(b"GET", b"POST") + chunked
+    answer = raw_answer(server, post, (b"X: x\r\n" * 11_000)[: 64 * 1024 + 1])
+    assert answer[:13] in (b"", b"HTTP/1.1 431 ")  # uvicorn may have taken them for headers
+    assert server.get("/items/").json() == []
+
+
+def test_a_head_that_does_not_come_in_time_ends_the_connection(own_database: str) -> None:
+    code = f"import sys; sys.path.insert(0, {str(HOME)!r}); import main; main.HEAD_TIME = 1"
+    with running(
+        own_database, sys.executable, "-c", f"{code}; main.cli(['serve', *sys.argv[1:]])"
+    ) as shop:
+        assert raw_answer(shop.client) == b""
+        assert raw_answer(shop.client, START) == b""
+        drops = 0
+        with (
+            socket.create_connection(("127.0.0.1", shop.port)) as slow,
+            contextlib.suppress(ConnectionError),
+        ):
+            for drops in range(600):  # noqa: B007  # in a minute, of which none is more time
+                slow.sendall(b"X")
+                time.sleep(0.1)
+        assert drops < 599
+        assert shop.client.get("/items/").json() == []
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/items/", "/items/1", "/docs", "/api/v1/items/"])
