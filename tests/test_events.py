@@ -611,7 +611,7 @@ async def crowd(port: int, meanwhile: Callable[[], None], last: Callable[[], int
 
     async def join() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         return reader, writer
 
@@ -673,7 +673,7 @@ def test_a_listener_that_does_not_read_holds_up_nobody_and_loses_nothing(shop: S
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(PATIENCE)
         slow.connect(("127.0.0.1", client.base_url.port))
-        slow.sendall(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        slow.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert slow.recv(4096).startswith(b"HTTP/1.1 200")
         insert_many(engine, 6000, "x" * 500)
         assert order(client).status_code == 201

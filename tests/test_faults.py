@@ -265,10 +265,10 @@ def test_a_write_lock_held_by_another_process_delays_writes_only(tmp_path: Path)
 def test_slow_clients_keep_nobody_waiting_and_hold_no_connection(own_database: str) -> None:
     beginnings = [
         b"",  # says nothing
-        b"GET /items/ HTTP/1.1\r\nHost: x\r\nX-Slow: ",  # a header by the byte
-        b"POST /items/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"GET /items/ HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",  # a header by the byte
+        b"POST /items/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1000\r\n\r\n{",  # a body by the byte
-        b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 50,  # reads nothing of what it asks for
+        b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50,  # and reads nothing
     ]
     with running(own_database) as shop, contextlib.ExitStack() as stack:
         client, sockets = shop.client, []
