@@ -384,6 +384,7 @@ class Route(db.TransactionRoute):
             412: ids if writes else self.tagged,
             413: self.body_field is not None,
             422: True,
+            431: True,
             503: bool(self.new_session) or self.access.who != "public",
         }
         errors = [status for status, applies in possible.items() if applies]
