@@ -550,7 +550,9 @@ class Paths:
     """Where `request.url_for` finds routes: their paths, without a scheme, which needs a host."""
 
     def url_path_for(self, name: str, /, **values: Any) -> URLPath:
-        return URLPath(app.url_path_for(name, **values))
+        # A page of the admin asks for many of its own, which it need not look for among all.
+        routes = admin_mount if name.startswith("admin:") else app
+        return URLPath(routes.url_path_for(name, **values))
 
 
 PATHS = Paths()

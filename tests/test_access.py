@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import KEY, Build, Json, Make, log_in, pages
+from conftest import Build, Json, Make, log_in, pages
 from fastapi import APIRouter, FastAPI
-from servers import serving
+from servers import Process
 from sqlmodel import SQLModel
 from starlette.routing import BaseRoute
 
@@ -703,48 +703,47 @@ def notes(lines: Iterator[str]) -> Iterator[Json]:
 
 
 def test_a_stream_has_a_users_own_notifications_until_they_are_deactivated(
-    own_database: str,
+    closed_server_of_session: tuple[Process, sa.Engine], closed_server: Process
 ) -> None:
-    with serving(own_database, SECRET_KEY=KEY) as client:
-        for name in ("ann", "bob", "root"):
-            user = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
-            assert client.post("/users/", json=user).status_code == 201
-        engine = sa.create_engine(own_database, poolclass=sa.NullPool)
-        with engine.begin() as connection:
-            named = sa.column("username") == "root"
-            connection.execute(sa.update(User).where(named).values(is_superuser=True))
-        ann, bob, root = (log_in(client, name) for name in ("ann", "bob", "root"))
-        product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": 100}
-        assert client.post("/products/", json=product, headers=root).status_code == 201
+    client, engine = closed_server.client, closed_server_of_session[1]
+    for name in ("ann", "bob", "root"):
+        user = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
+        assert client.post("/users/", json=user).status_code == 201
+    with engine.begin() as connection:
+        named = sa.column("username") == "root"
+        connection.execute(sa.update(User).where(named).values(is_superuser=True))
+    ann, bob, root = (log_in(client, name) for name in ("ann", "bob", "root"))
+    product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": 100}
+    assert client.post("/products/", json=product, headers=root).status_code == 201
 
-        def place(user: int, headers: dict[str, str]) -> int:
-            body = {"user_id": user, "items": LINES}
-            id: int = client.post("/orders/", json=body, headers=headers).json()["id"]
-            return id
+    def place(user: int, headers: dict[str, str]) -> int:
+        body = {"user_id": user, "items": LINES}
+        id: int = client.post("/orders/", json=body, headers=headers).json()["id"]
+        return id
 
-        path = EVENTS.split()[1]
-        assert client.get(path).status_code == 401
-        with (
-            client.stream("GET", path, headers=ann) as to_ann,
-            client.stream("GET", path, headers=bob) as to_bob,
-            client.stream("GET", path, headers=root) as to_root,
-        ):
-            assert {to.status_code for to in (to_ann, to_bob, to_root)} == {200}
-            of_ann, of_bob, of_root = (notes(to.iter_lines()) for to in (to_ann, to_bob, to_root))
-            orders = [place(2, bob), place(1, ann), place(2, bob)]
-            assert next(of_ann)["order_id"] == orders[1]
-            assert [next(of_bob)["order_id"] for _ in range(2)] == [orders[0], orders[2]]
-            seen = [next(of_root) for _ in range(3)]
-            assert [note["order_id"] for note in seen] == orders
-            again = {**ann, "Last-Event-ID": str(seen[0]["id"] - 1)}
-            with client.stream("GET", path, headers=again) as missed:
-                assert next(notes(missed.iter_lines())) == seen[1]
+    path = EVENTS.split()[1]
+    assert client.get(path).status_code == 401
+    with (
+        client.stream("GET", path, headers=ann) as to_ann,
+        client.stream("GET", path, headers=bob) as to_bob,
+        client.stream("GET", path, headers=root) as to_root,
+    ):
+        assert {to.status_code for to in (to_ann, to_bob, to_root)} == {200}
+        of_ann, of_bob, of_root = (notes(to.iter_lines()) for to in (to_ann, to_bob, to_root))
+        orders = [place(2, bob), place(1, ann), place(2, bob)]
+        assert next(of_ann)["order_id"] == orders[1]
+        assert [next(of_bob)["order_id"] for _ in range(2)] == [orders[0], orders[2]]
+        seen = [next(of_root) for _ in range(3)]
+        assert [note["order_id"] for note in seen] == orders
+        again = {**ann, "Last-Event-ID": str(seen[0]["id"] - 1)}
+        with client.stream("GET", path, headers=again) as missed:
+            assert next(notes(missed.iter_lines())) == seen[1]
 
-            assert client.delete("/users/1/soft", headers=root).status_code == 200
-            confirmed = f"/orders/{orders[1]}/status?new_status=confirmed"
-            assert client.patch(confirmed, headers=root).status_code == 200
-            orders += [place(2, bob)]
-            assert list(of_ann) == []
-            assert next(of_bob)["order_id"] == orders[3]
-            assert [next(of_root)["order_id"] for _ in range(2)] == [orders[1], orders[3]]
-            assert client.get(path, headers=ann).status_code == 401
+        assert client.delete("/users/1/soft", headers=root).status_code == 200
+        confirmed = f"/orders/{orders[1]}/status?new_status=confirmed"
+        assert client.patch(confirmed, headers=root).status_code == 200
+        orders += [place(2, bob)]
+        assert list(of_ann) == []
+        assert next(of_bob)["order_id"] == orders[3]
+        assert [next(of_root)["order_id"] for _ in range(2)] == [orders[1], orders[3]]
+        assert client.get(path, headers=ann).status_code == 401

@@ -950,6 +950,7 @@ def test_failures_count_for_the_client_of_a_trusted_proxy(closed_server: Process
     log_in(server, "ann")
 
 
+@pytest.mark.system
 def test_failures_count_for_a_client_that_nobody_trusts_to_say_for_whom_it_asks(
     any_database: str,
 ) -> None:

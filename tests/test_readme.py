@@ -138,8 +138,9 @@ def test_more(client: httpx2.Client) -> None:
     (copy / "README.md").write_text(with_rows(README))
     pytest = "python -m pytest -q -n0 -p no:cacheprovider"
     tests = "tests/test_books.py tests/test_contract.py tests/test_readme.py -k 'book or table'"
-    downgrade = "alembic downgrade -1"
-    for command in [*commands.splitlines(), "alembic check", downgrade, f"{pytest} {tests}"]:
+    check = "main(['check']); main(['downgrade', '-1'])"
+    check = f'python -c "from alembic.config import main; {check}"'
+    for command in [*commands.splitlines(), check, f"{pytest} {tests}"]:
         run = subprocess.run(
             command, shell=True, cwd=copy, env=env, capture_output=True, text=True, check=False
         )

@@ -111,7 +111,6 @@ def test_a_host_leads_nobody_anywhere(
         "/admin/": f"{prefix}/admin/login",
         "/admin/item/list": f"{prefix}/admin/login",
         "/admin/item/list/": f"{prefix}/admin/item/list",
-        "/admin/logout": f"{prefix}/admin/login",
     }.items():
         answer = client.get(f"{prefix}{path}", headers={"Host": host}, follow_redirects=False)
         assert led_to(answer) == [place]
@@ -125,8 +124,8 @@ def test_a_path_leads_to_no_other_machine(app_client: httpx2.Client, start: str)
         assert (answer.status_code, led_to(answer)) == (404, [])
 
 
-def test_behind_a_prefix_links_and_redirects_keep_it(own_database: str) -> None:
-    with running(own_database, *UVICORN, "--root-path", "/shop") as shop:
+def test_behind_a_prefix_links_and_redirects_keep_it(any_database: str) -> None:
+    with running(any_database, *UVICORN, "--root-path", "/shop") as shop:
         for _ in range(2):
             shop.client.post("/items/", json={"title": "Lamp", "price": 1})
         for path, place in {
@@ -179,13 +178,14 @@ def test_what_is_not_http_is_a_400_and_ends_the_connection(server: httpx2.Client
 MAIN = sys.executable, HOME / "main.py"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "command", [UVICORN, (*MAIN, "--workers", "2"), (*MAIN, "--reload")], ids=["uvicorn", "2", "r"]
 )
 def test_a_head_that_has_no_end_is_refused_however_the_service_was_started(
-    own_database: str, command: tuple[str | Path, ...]
+    any_database: str, command: tuple[str | Path, ...]
 ) -> None:
-    with running(own_database, *command) as shop:
+    with running(any_database, *command) as shop:
         assert_problem(raw_answer(shop.client, START, b"X: " + b"x" * (LONG - 3)), 431)
 
 
@@ -207,10 +207,11 @@ def test_trailers_over_64_kib_end_the_connection(server: httpx2.Client) -> None:
     assert server.get("/items/").json() == []
 
 
-def test_a_head_that_does_not_come_in_time_ends_the_connection(own_database: str) -> None:
+@pytest.mark.system
+def test_a_head_that_does_not_come_in_time_ends_the_connection(any_database: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(HOME)!r}); import main; main.HEAD_TIME = 1"
     with running(
-        own_database, sys.executable, "-c", f"{code}; main.cli(['serve', *sys.argv[1:]])"
+        any_database, sys.executable, "-c", f"{code}; main.cli(['serve', *sys.argv[1:]])"
     ) as shop:
         assert raw_answer(shop.client) == b""
         assert raw_answer(shop.client, START) == b""
