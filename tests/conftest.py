@@ -9,7 +9,8 @@ A test runs on one database, SQLite. It is marked `every_database` where the cod
 to the database what differs between them: constraints and what they are called, collations and
 search, locks, decimals, times, order and paging, plans, the drivers' errors and types. It is
 marked `system` where it needs more than Python: other programs, the minutes of large files, many
-clients at once, processes that are killed. A mark is at the top of a file or on the test.
+clients at once, processes that are killed. A mark is at the top of a file or on the test;
+`every_database("sqlite", "postgresql")` leaves the third one out.
 """
 
 import asyncio
@@ -79,8 +80,9 @@ def pytest_unconfigure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database" in metafunc.fixturenames:
-        everywhere = metafunc.definition.get_closest_marker("every_database")
-        urls = URLS if everywhere else URLS[:1]
+        mark = metafunc.definition.get_closest_marker("every_database")
+        kinds = (mark.args or map(kind_of, URLS)) if mark else (kind_of(URLS[0]),)
+        urls = [url for url in URLS if kind_of(url) in {*kinds}]
         metafunc.parametrize("database", urls, indirect=True, scope="session", ids=kind_of)
 
 
@@ -93,6 +95,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_chosen(item: pytest.Item, *, rest: bool) -> bool:
     is_system = item.get_closest_marker("system") is not None
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if any(type(value).__name__ == "NotSetType" for value in parameters.values()):
+        return False  # no database of its kind is named
     is_elsewhere = kind_of(parameters.get("database", URLS[0])) != "sqlite"
     return is_system or is_elsewhere if rest else not is_system
 

@@ -216,12 +216,11 @@ def test_notifications_are_written_again_after_a_fault(client: httpx2.Client, ma
     assert [note["order_id"] for note in client.get("/notifications/").json()] == [2]
 
 
+@pytest.mark.every_database("sqlite")
 def test_a_transaction_that_sqlite_has_undone_does_not_go_on(
     client: httpx2.Client, make: Make
 ) -> None:
     """A statement that is interrupted takes its whole transaction with it, savepoints and all."""
-    if db.writer.engine.dialect.name != "sqlite":
-        pytest.skip("only SQLite does that")
     make("users")
     make("products", stock_quantity=10)
     make("orders", user_id=1, items=[{"product_id": 1, "quantity": 3}])
