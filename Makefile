@@ -3,6 +3,7 @@
 # make test-all  run what needs more: other databases, a browser, a replica, faults, large files
 # make check     style, types, security and migrations
 # make bench     measure the service beside others, in some 15 minutes; less: ARGS="--rounds 1"
+# make lock      write requirements.lock anew, after a change of requirements.txt
 # make growth    measure each route in a shop of 1,000 products and in one of 1,000,000
 
 PYTHON ?= python3
@@ -37,6 +38,11 @@ bench: .venv/tools
 growth: .venv/tools
 	$(BIN)/python tests/bench/growth.py $(ARGS)
 
+lock: .venv/tools
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -46,4 +52,4 @@ growth: .venv/tools
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-.PHONY: run test test-all check bench growth
+.PHONY: run test test-all check bench growth lock

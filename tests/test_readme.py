@@ -63,6 +63,16 @@ def test_the_table_of_settings_is_that_of_the_app() -> None:
     assert set(example) == told
 
 
+def test_the_lock_file_has_what_the_requirements_pin() -> None:
+    pinned, locked = (
+        set(
+            re.findall(r"^([\w.-]+)(?:\[.*\])?==([^\s;]+)", (HOME / name).read_text(), re.MULTILINE)
+        )
+        for name in ("requirements.txt", "requirements.lock")
+    )
+    assert {(name.lower(), version) for name, version in pinned} <= locked, "run: make lock"
+
+
 def with_rows(readme: str) -> str:
     """The table of routes with those of the example."""
     routes = [("GET", "/books/"), ("POST", "/books/"), ("GET", "/items/count")]
