@@ -4041,6 +4041,7 @@ def serve(
         reload=reload,
         app_dir=str(Path(__file__).parent),
         timeout_graceful_shutdown=10,
+        timeout_worker_healthcheck=60,  # of seconds that a worker may need to import all this
     )
 
 

@@ -383,3 +383,18 @@ def test_the_usual_servers_serve_it_too(command: list[str], any_database: str) -
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+SLOW_WORKERS = """
+import sys, time
+
+if "spawn_main" in " ".join(sys.orig_argv):
+    time.sleep(12)
+"""
+
+
+@pytest.mark.system
+def test_a_worker_that_takes_long_to_start_is_not_killed(tmp_path: Path, any_database: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_WORKERS)
+    with serving(any_database, "--workers", "2", PYTHONPATH=str(tmp_path)) as client:
+        assert client.get("/health/db").json()["status"] == "healthy"
