@@ -487,12 +487,30 @@ def forbid_writing(connection: Any, _: object) -> None:
 def prepare_sqlite(connection: sqlite3.Connection, record: object, *, writes: bool) -> None:
     """SQLite as a server's database: see its documentation under "PRAGMA Statements"."""
     connection.isolation_level = None  # Python's module would begin transactions by itself
-    connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
+    use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
     # Its own lower() knows ASCII only.
     connection.create_function("lower", 1, lower, deterministic=True)
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers never wait for the writer (SQLite, "Write-Ahead Logging").
+
+    The database stays so. While another process writes to one that is not so yet, or makes it so,
+    SQLite says at once that it is locked, whatever its busy time-out.
+    """
+    until = time.monotonic() + settings.db_pool_timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def lower(text: Any) -> Any:

@@ -81,8 +81,10 @@ def pytest_unconfigure() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("every_database")
-        kinds = (mark.args or map(kind_of, URLS)) if mark else (kind_of(URLS[0]),)
-        urls = [url for url in URLS if kind_of(url) in {*kinds}]
+        kinds = {*map(kind_of, URLS if mark else URLS[:1])}
+        if mark and mark.args:
+            kinds = {*mark.args}
+        urls = [url for url in URLS if kind_of(url) in kinds]
         metafunc.parametrize("database", urls, indirect=True, scope="session", ids=kind_of)
 
 

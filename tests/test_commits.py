@@ -1,8 +1,11 @@
 """SQLite's writers that wait together commit together: `db.CommonCommits`."""
 
 import asyncio
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +140,19 @@ def test_an_answer_that_no_future_can_have_is_a_fault(writer: Writer) -> None:
 
     [told] = writer.together(stop)
     assert isinstance(told, RuntimeError)
+
+
+def test_who_connects_first_waits_for_another_process_that_is_writing(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "new.db", isolation_level=None) as other:
+        other.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        other.execute("BEGIN IMMEDIATE")  # in the journal mode of every new database
+        engine = db.new_engine(f"sqlite+pysqlite:///{tmp_path}/new.db", 1, 0, writes=True)
+        with ThreadPoolExecutor(1) as thread:
+            connecting = thread.submit(engine.connect)
+            time.sleep(0.1)
+            other.execute("COMMIT")
+            with connecting.result() as connection:
+                mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    assert mode == "wal"
+    engine.dispose()
+    other.close()
