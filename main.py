@@ -142,7 +142,11 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
 from starlette.routing import Route as BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from wtforms.csrf.core import CSRF
 
 import db
@@ -671,12 +675,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     unused = 0  # bytes that have come, of which nothing has come yet
     deadline: asyncio.TimerHandle | None = None
+    running: RequestResponseCycle | None = None
+    is_last = False  # whether what comes after this request is none of our protocols
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
 
     def data_received(self, data: bytes) -> None:
+        if self.is_last:
+            return
         self.unused += len(data)
         super().data_received(data)
         if self.unused > HEAD_LIMIT:
@@ -687,6 +695,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.go_on()
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self.headers = []  # for the trailers, which are no headers (RFC 9110, section 6.5.1)
+        elif not self._should_upgrade():  # httptools gives up here, where HTTP/2 might begin
+            self.is_last, self.cycle.keep_alive = True, False
 
     def on_body(self, body: bytes) -> None:
         self.go_on()
@@ -696,8 +708,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self.go_on()
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.go_on()
+        if self.running:  # which uvicorn does not tell if others are waiting behind it
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
 
     def go_on(self) -> None:
@@ -1273,7 +1292,7 @@ def without_port(text: str) -> str:
     """127.0.0.1 of "127.0.0.1:8000", ::1 of "[::1]:8000"; the quotes of a header are left out."""
     text = text.strip().strip('"')
     found = re.fullmatch(r"\[([^\[\]]*)\](?::\w*)?|([^:]*):\w*", text)
-    return (found[1] or found[2]) if found else text
+    return (found[1] or found[2] or "") if found else text
 
 
 app.add_middleware(OnlyHere)
@@ -1525,9 +1544,13 @@ async def hash_of_change(
     if not {"password", "email"} & data.model_fields_set:
         return {}
     check = functools.partial(check_change, data=data, user_id=user_id)
-    confirmed_by = await write_rows(request, check)
-    if confirmed_by and not await user_of(request, confirmed_by):
-        raise HTTPException(403, "The current password is wrong")
+    confirmed_by = await write_rows(
+        request, lambda session: on_condition(session, functools.partial(check, session))
+    )
+    if confirmed_by:
+        user = await user_of(request, confirmed_by)
+        if not user or user.id != user_id:  # names may change meanwhile
+            raise HTTPException(403, "The current password is wrong")
     return (await hash_passwords(request, [data]))[0]
 
 
@@ -2834,22 +2857,25 @@ LastEventId = Annotated[
 
 
 MOST_STREAMS = 5  # of one user, in each process
-listening: list[int] = []  # the user of each stream that is open; 0 for nobody in particular
+# Whose each open stream is, and by which of their stamps: one that a log-out has ended is not told
+# before the next notification, but counts no more.
+listening: list[tuple[int, str]] = []
 
 
 async def join_notifications(
     request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncGenerator[Notification]]:
     """The stream counts as one of its user's until it has ended, whatever ends it."""
-    user_id = request.state.caller.id
-    if user_id and listening.count(user_id) >= MOST_STREAMS:
+    claims = request.state.claims
+    who = (claims.sub, claims.stamp) if claims else (0, "")
+    if claims and listening.count(who) >= MOST_STREAMS:
         detail = f"You have {MOST_STREAMS} event streams open already"
         raise HTTPException(429, detail, {"Retry-After": "15"})
-    listening.append(user_id)
+    listening.append(who)
     try:
         yield await new_notifications.join(last_event_id, functools.partial(own_of, request))
     finally:
-        listening.remove(user_id)
+        listening.remove(who)
 
 
 def own_of(request: Request) -> list[ColumnElement[bool]]:

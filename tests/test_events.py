@@ -366,6 +366,31 @@ def test_a_user_has_five_streams_and_the_next_is_refused_until_one_ends(closed: 
 
 
 @pytest.mark.system
+def test_streams_whose_token_has_ended_count_no_more(closed: Closed) -> None:
+    client = closed.process.client
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(Listener(client, user=closed.ann))
+        assert status_of(client, closed.ann) == 429
+        assert client.post("/logout", headers=closed.ann).status_code == 204
+        assert status_of(client, log_in(client, "ann")) == 200
+
+
+@pytest.mark.system
+def test_a_stream_ends_with_its_connection_though_a_request_waits_behind_it(
+    closed: Closed,
+) -> None:
+    client, name = closed.process.client, closed.ann["Authorization"]
+    stream = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {name}\r\n\r\n"
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", closed.process.port)) as s:
+            s.sendall(f"{stream}GET /health HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert s.recv(4096).startswith(b"HTTP/1.1 200")
+    wait_for(lambda: status_of(client, closed.ann) == 200)
+    assert "Traceback" not in closed.process.logged()
+
+
+@pytest.mark.system
 def test_a_stream_that_does_not_come_to_its_events_is_none_that_counts(closed: Closed) -> None:
     client = closed.process.client
     for _ in range(6):

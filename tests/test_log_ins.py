@@ -602,6 +602,25 @@ def test_a_superuser_needs_it_for_themself_too(shop: httpx2.Client) -> None:
     assert shop.patch(f"/users/{ROOT}", json=body, headers=root).status_code == 200
 
 
+def test_the_current_password_is_that_of_the_user_whoever_has_the_name_by_then(
+    shop: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bob(*_: Any) -> User:
+        return stored(BOB)
+
+    ann = log_in(shop, "ann")
+    monkeypatch.setattr(main, "user_of", bob)
+    body = {"password": "Password2", "current_password": "Password1"}
+    refused = shop.patch(f"/users/{ANN}", json=body, headers=ann)
+    assert (refused.status_code, refused.json()["detail"]) == (403, WRONG)
+
+
+def test_a_condition_comes_before_a_name_that_is_taken(shop: httpx2.Client) -> None:
+    headers = log_in(shop, "root") | {"If-Match": '"99"'}
+    for body in ({"email": "bob@example.com"}, {"username": "bob"}):
+        assert shop.patch(f"/users/{ANN}", json=body, headers=headers).status_code == 412
+
+
 def test_a_current_password_is_guessed_no_more_often_than_at_a_log_in(
     shop: httpx2.Client, client_at: At
 ) -> None:

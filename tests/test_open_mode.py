@@ -295,6 +295,8 @@ def test_a_name_of_this_machine_is_fine(client_at: At, host: str) -> None:
         "",
         "intranet",
         "intranet:8000",
+        "[]",
+        "[]:80",
         "xlocalhost",
         "test",
         "shop.example",

@@ -189,6 +189,21 @@ def test_a_head_that_has_no_end_is_refused_however_the_service_was_started(
         assert_problem(raw_answer(shop.client, START, b"X: " + b"x" * (LONG - 3)), 431)
 
 
+def test_trailers_are_no_headers(server: httpx2.Client) -> None:
+    head = START.replace(b"GET", b"POST") + b"Origin: http://evil.example\r\nConnection: close\r\n"
+    head += b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b'17\r\n{"title":"t","price":1}\r\n0\r\nSec-Fetch-Site: same-origin\r\n\r\n'
+    assert raw_answer(server, head + body).startswith(b"HTTP/1.1 403 ")
+    assert server.get("/items/").json() == []
+
+
+def test_what_comes_after_an_upgrade_that_is_not_done_is_no_request(server: httpx2.Client) -> None:
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n"
+    head = START.replace(b"GET", b"POST") + upgrade + b"Content-Length: 41\r\n\r\n"
+    inside = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert raw_answer(server, head, inside).count(b"HTTP/1.1 ") == 1
+
+
 def test_a_head_over_64_kib_that_comes_whole_is_a_431_and_ends_the_connection(
     server: httpx2.Client,
 ) -> None:
@@ -202,8 +217,7 @@ def test_a_head_over_64_kib_that_comes_whole_is_a_431_and_ends_the_connection(
 def test_trailers_over_64_kib_end_the_connection(server: httpx2.Client) -> None:
     chunked = b"Transfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n0\r\n"
     post = START.replace(b"GET", b"POST") + chunked
-    answer = raw_answer(server, post, (b"X: x\r\n" * 11_000)[: 64 * 1024 + 1])
-    assert answer[:13] in (b"", b"HTTP/1.1 431 ")  # uvicorn may have taken them for headers
+    assert raw_answer(server, post, b"X: x\r\n" * 33_000) == b""
     assert server.get("/items/").json() == []
 
 
