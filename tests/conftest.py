@@ -28,6 +28,7 @@ import pytest
 from databases import (
     SCRATCH,
     SERVERS,
+    SQLITE,
     URLS,
     WORKER,
     Rows,
@@ -69,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if WORKER == "alone" and not session.config.option.collectonly:
-        for url in URLS:
+        for url in {*URLS, SQLITE}:
             make_template(url)
 
 
@@ -99,7 +100,7 @@ def is_chosen(item: pytest.Item, *, rest: bool) -> bool:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     if any(type(value).__name__ == "NotSetType" for value in parameters.values()):
         return False  # no database of its kind is named
-    is_elsewhere = kind_of(parameters.get("database", URLS[0])) != "sqlite"
+    is_elsewhere = kind_of(parameters.get("database", SQLITE)) != "sqlite"
     return is_system or is_elsewhere if rest else not is_system
 
 
@@ -285,8 +286,8 @@ def own_database(database: str, tmp_path: Path) -> str:
 
 @pytest.fixture
 def any_database(tmp_path: Path) -> str:
-    """The same where it does not matter what kind of database it is."""
-    return another_database(URLS[0], tmp_path, "any")
+    """The same on SQLite, where it does not matter what kind of database it is."""
+    return another_database(SQLITE, tmp_path, "any")
 
 
 @pytest.fixture

@@ -55,11 +55,13 @@ def kind_of(url: str) -> str:
 
 
 SERVERS = [url for url in URLS if kind_of(url) != "sqlite"]
+# Where it has to be SQLite, or does not matter, there is one, whether it is named or not.
+SQLITE = next((u for u in URLS if u not in SERVERS), f"sqlite+pysqlite:///{SCRATCH}/any_test.db")
 
 
 def named_as(url: str) -> str:
-    """The URL of the same kind in TEST_DATABASE_URLS."""
-    return next(named for named in URLS if kind_of(named) == kind_of(url))
+    """The URL of the same kind that the others are named after."""
+    return next(named for named in [*URLS, SQLITE] if kind_of(named) == kind_of(url))
 
 
 def beside(url: str, name: str, folder: str | Path = SCRATCH) -> str:
