@@ -8,6 +8,7 @@ from typing import Any
 import alembic.command
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from databases import HOME
 from servers import serving
 from sqlmodel import Session, SQLModel, col, select
@@ -59,6 +60,32 @@ def test_the_keys_of_who_is_deleted_meanwhile_are_gone_and_others_stay(config: A
     with Session(engine) as session:
         found = session.exec(select(IdempotencyKey).order_by(col(IdempotencyKey.id))).all()
         assert [(key.id, key.user_id, key.owner_id) for key in found] == [(1, 0, None), (2, 1, 1)]
+
+
+def schema(url: str) -> dict[str, Any]:
+    """What there is in a database, by the names of its tables."""
+    look = sa.inspect(sa.create_engine(url, poolclass=sa.NullPool))
+    return {
+        name: (
+            {column["name"]: str(column["type"]) for column in look.get_columns(name)},
+            {index["name"]: index["column_names"] for index in look.get_indexes(name)},
+            {str(unique["name"]) for unique in look.get_unique_constraints(name)},
+            {str(key["name"]) for key in look.get_foreign_keys(name)},
+        )
+        for name in tables(url)
+    }
+
+
+def test_each_downgrade_leaves_the_schema_that_was_there_before(config: Any) -> None:
+    script, url = ScriptDirectory.from_config(config), db.settings.database_url
+    revisions = [step.revision for step in script.walk_revisions()][::-1]
+    before = {}
+    for revision in revisions:
+        alembic.command.upgrade(config, revision)
+        before[revision] = schema(url)
+    for revision in reversed(revisions[:-1]):
+        alembic.command.downgrade(config, revision)
+        assert schema(url) == before[revision], revision
 
 
 def test_check_finds_a_difference(config: Any) -> None:
