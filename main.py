@@ -527,6 +527,7 @@ class Front:
         root, path = scope.get("root_path", ""), scope["path"]
         if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
             scope = {**scope, "root_path": f"{root}/api/v1"}
+        scope.setdefault("state", {})  # in which the route says who may call it
         section = path_of(scope).partition("/")[2].partition("/")[0]
         is_too_large = head_size(scope) > HEAD_LIMIT
         is_foreign = from_another_site(scope) and (section == "admin" or not settings.secret_key)
@@ -588,6 +589,8 @@ def with_security_headers(send: Send, scope: Scope) -> Send:
                 if content_type.startswith(b"text/html"):
                     sent = dict(headers)
                     headers += [(n, v) for n, v in PAGE_HEADERS.items() if n not in sent]
+            if settings.secret_key and scope["state"].get("who", "public") != "public":
+                headers.append((b"vary", b"Authorization"))  # a cache may keep what anyone sees
             if is_public_https:
                 headers.append((b"strict-transport-security", b"max-age=31536000"))  # a year
             message = {**message, "headers": headers}

@@ -16,6 +16,7 @@ clients at once, processes that are killed. A mark is at the top of a file or on
 import asyncio
 import contextlib
 import functools
+import gc
 import shutil
 import threading
 from collections import Counter
@@ -102,6 +103,13 @@ def is_chosen(item: pytest.Item, *, rest: bool) -> bool:
         return False  # no database of its kind is named
     is_elsewhere = kind_of(parameters.get("database", SQLITE)) != "sqlite"
     return is_system or is_elsewhere if rest else not is_system
+
+
+def pytest_collection_finish() -> None:
+    """As the service does: what is there by now stays, and no collection looks at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from databases import HOME
 from servers import serving
 
@@ -116,6 +117,7 @@ def test_a_superuser_is_made_and_logs_in_as_the_readme_says(tmp_path: Path) -> N
         assert (me["username"], me["is_superuser"]) == ("boss", True)
 
 
+@pytest.mark.system
 def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> None:
     if "/books/" in main.app.openapi()["paths"]:
         return  # somebody did just that, here
