@@ -348,7 +348,7 @@ def test_each_caller_gets_what_the_matrix_says(
     shop: httpx2.Client, row: str, who: str, status: int
 ) -> None:
     headers = header_of(shop, who)
-    before = stored()
+    before = stored() if status >= 400 else {}
     response = send(shop, row, 1 if who in ("anyone", "own") else 2, headers)
     assert response.status_code == status, response.text
     if status >= 400:
