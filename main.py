@@ -670,7 +670,7 @@ FOREIGN = (
     "A page of another site sent this, and may change nothing here. If it is yours, name its origin"
     " in CORS_ORIGINS; if it is this one, the proxy in front of it has to pass Host on"
 )
-ORIGINS = [origin.strip() for origin in settings.cors_origins.split(",")]
+ORIGINS = db.split_origins(settings.cors_origins)
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -252,6 +252,12 @@ def test_what_a_page_of_another_site_sends_is_refused(
     assert client.options("/items/", headers=headers).status_code == 204
 
 
+def test_where_no_origin_is_named_an_empty_one_is_not_either(client: httpx2.Client) -> None:
+    assert main.ORIGINS == []
+    for headers in ({"Origin": ""}, {"Origin": "", "Sec-Fetch-Site": "cross-site"}):
+        assert client.post("/items/", json=LAMP, headers=headers).status_code == 403
+
+
 @pytest.mark.usefixtures("_named")
 @pytest.mark.parametrize("headers", OTHER_SITE, ids=str)
 def test_with_a_key_a_page_of_another_site_may_use_the_api_and_not_the_admin(
