@@ -46,11 +46,13 @@ from databases import (
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import SecretStr
-from servers import ANSWERED, TIMEOUT, Process, Proxy, open_shop, running, serving
-from sqlalchemy import Engine, NullPool, create_engine, make_url
+from servers import ANSWERED, TIMEOUT, Process, Proxy, create_user, open_shop, running, serving
+from sqlalchemy import Engine, NullPool, create_engine, make_url, update
+from sqlmodel import col
 
 import db
 import main
+from models import User
 
 Json = Any
 
@@ -222,6 +224,17 @@ def log_in(client: httpx2.Client, name: str, password: str = "Password1") -> dic
     response = client.post("/token", data={"username": name, "password": password})
     assert response.status_code == 200, response.text
     return {"Authorization": f"Bearer {response.json()['access_token']}"}
+
+
+def three_users(client: httpx2.Client, engine: Engine) -> list[dict[str, str]]:
+    """Sign up ann (1), bob (2) and root (3), who is a superuser; the headers of each."""
+    names = ("ann", "bob", "root")
+    for name in names:
+        create_user(client, name)
+    with engine.begin() as connection:
+        is_root = col(User.username) == "root"
+        connection.execute(update(User).where(is_root).values(is_superuser=True))
+    return [log_in(client, name) for name in names]
 
 
 # Builders: each makes one row through the API, with what the test cares about spelled out.

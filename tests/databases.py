@@ -171,6 +171,8 @@ RESTART = {
     "postgresql": """SELECT setval('"{}_id_seq"', 1, false)""",
     "mysql": "ALTER TABLE `{}` AUTO_INCREMENT = 1",
 }
+for by_kind in (WRITTEN, RESTART):
+    by_kind["mariadb"] = by_kind["mysql"]
 
 
 Rows = list[tuple[sa.Table, list[dict[str, Any]]]]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Build, Json, Make, log_in, pages
+from conftest import Build, Json, Make, log_in, pages, three_users
 from fastapi import APIRouter, FastAPI
 from servers import Process
 from sqlmodel import SQLModel
@@ -19,7 +19,6 @@ from starlette.routing import BaseRoute
 
 import db
 import main
-from models import User
 
 # Who gets which status
 
@@ -706,13 +705,7 @@ def test_a_stream_has_a_users_own_notifications_until_they_are_deactivated(
     closed_server_of_session: tuple[Process, sa.Engine], closed_server: Process
 ) -> None:
     client, engine = closed_server.client, closed_server_of_session[1]
-    for name in ("ann", "bob", "root"):
-        user = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
-        assert client.post("/users/", json=user).status_code == 201
-    with engine.begin() as connection:
-        named = sa.column("username") == "root"
-        connection.execute(sa.update(User).where(named).values(is_superuser=True))
-    ann, bob, root = (log_in(client, name) for name in ("ann", "bob", "root"))
+    ann, bob, root = three_users(client, engine)
     product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": 100}
     assert client.post("/products/", json=product, headers=root).status_code == 201
 

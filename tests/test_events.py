@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import KEY, Json, another_database, log_in, pages
+from conftest import KEY, Json, another_database, log_in, pages, three_users
 from databases import HOME, SERVERS, kind_of
 from servers import Process, Proxy, assert_busy, open_shop, order, running, serving, wait_for
 
@@ -323,13 +323,7 @@ class Closed(NamedTuple):
 def closed(own_database: str) -> Iterator[Closed]:
     with running(own_database, SECRET_KEY=KEY, DATABASE_ECHO="true") as process:
         client, engine = process.client, sa.create_engine(own_database, poolclass=sa.NullPool)
-        for name in ("ann", "bob", "root"):
-            user = {"username": name, "email": f"{name}@example.com", "password": "Password1"}
-            assert client.post("/users/", json=user).status_code == 201
-        with engine.begin() as connection:
-            named = sa.column("username") == "root"
-            connection.execute(sa.update(User).where(named).values(is_superuser=True))
-        ann, bob, root = (log_in(client, name) for name in ("ann", "bob", "root"))
+        ann, bob, root = three_users(client, engine)
         product = {"name": "Lamp", "price": 10, "sku": "L-1", "stock_quantity": 1}
         assert client.post("/products/", json=product, headers=root).status_code == 201
         lines = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
