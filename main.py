@@ -2305,6 +2305,7 @@ FORMULA = re.compile(r"'*\Z|['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # What in a text may begin a cell in a spreadsheet that separates by other characters than `,`,
 # for which the quotes around the text are none, and what comes before a formula there.
 SEPARATOR = re.compile(r"[;\t\r\n]")
+MARKED_SEPARATOR = re.compile(rf"({SEPARATOR.pattern})'")
 BEFORE_FORMULA = re.compile(r"""(?<![;'"\s])[;'"\s]+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 
@@ -2327,7 +2328,7 @@ def value_of(column: str, cell: str) -> Any:
     if column == "is_active":
         return {"true": True, "false": False}.get(cell.lower(), cell)
     text = cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
-    return BEFORE_FORMULA.sub(lambda run: re.sub(r"([;\t\r\n])'", r"\1", run[0]), text)
+    return BEFORE_FORMULA.sub(lambda run: MARKED_SEPARATOR.sub(r"\1", run[0]), text)
 
 
 @dataclass
