@@ -22,8 +22,8 @@ test-all: .venv/tools
 check: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy main.py models.py db.py alembic/env.py tests
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive main.py models.py db.py alembic
+	$(BIN)/mypy main.py models.py db.py kit alembic/env.py tests
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive main.py models.py db.py kit alembic
 	$(BIN)/python tests/patterns.py
 	$(BIN)/pip check
 	rm -f .check.db*

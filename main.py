@@ -1,66 +1,48 @@
 """Cornershop: the API of a small shop.
 
-Sections, in the same order here, in models.py, in the tests and in the README:
+Sections, in the same order here, in models.py, in the tests and in docs/api.md:
 
-    app            what holds for every route: documents, limits, errors, helpers
-    access         who may call a route, log-ins, passwords
-    service        the root, health
+    service        the root, health, log-in and log-out
     items          the smallest entity: the one to copy
     users, categories, products, orders, notifications, posts, tags,
     accounts, transfers, payments
     admin          pages for the shopkeeper: forms that do what the routes do, a dashboard
     command line   serve, migrate, createsuperuser, demo, backup
 
-A section reads list, create, read, replace, update, delete, then what is its own. A route
-is a plain function with a `session`. With `session: Write` it is one transaction, which is
-committed when it returns and rolled back when it raises; `session: Once` is the same, once for
-an Idempotency-Key; with `session: Read` each statement is for itself (see db.py, which also has
-the settings). Who may call a route stands in its decorator: `Anyone`, the `Owner` or a `Superuser`.
+A section reads list, create, read, replace, update, delete, then what is its own. A route is a
+plain function with a `session`, which is `Read`, `Write` or `Once` (see db.py). Who may call it
+stands in its decorator: `Anyone`, the `Owner` of what it is about, or a `Superuser`.
 """
 
 import asyncio
 import codecs
 import csv
 import functools
-import gc
 import hmac
 import inspect
 import io
 import json
 import logging
-import math
-import os
 import random
 import re
 import secrets
-import signal
-import sqlite3
 import string
 import sys
-import threading
-import time
 from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
-    Collection,
-    Coroutine,
     Iterable,
     Iterator,
-    Mapping,
     Sequence,
 )
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
-from hashlib import sha256
-from http import HTTPStatus
-from ipaddress import ip_address, ip_network
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -70,48 +52,29 @@ from typing import (
     BinaryIO,
     ClassVar,
     Literal,
-    NamedTuple,
-    NoReturn,
     TypeVar,
     cast,
     get_args,
     get_type_hints,
 )
-from urllib.parse import urlencode
 
-import jwt
 import typer
-import uvicorn
 import wtforms
-from alembic.runtime.migration import MigrationContext
-from anyio import BrokenResourceError
-from fastapi import Depends, FastAPI, Form, Header, HTTPException, Query, Request, Response
-from fastapi.dependencies.utils import get_flat_params
-from fastapi.encoders import jsonable_encoder
+from fastapi import Depends, Form, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
-from fastapi.security import OAuth2PasswordBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from fastapi.telemetry import TelemetryConfig
-from fastapi_offline import FastAPIOffline
 from markupsafe import Markup
-from pwdlib import PasswordHash
-from pwdlib.exceptions import PwdlibError
-from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import (
     MISSING,
     BaseModel,
     BeforeValidator,
     Field,
     SecretStr,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic.fields import FieldInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from slugify import slugify
 from sqladmin import Admin, BaseView, ModelView, expose
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.authentication import AuthenticationBackend, login_required
@@ -126,36 +89,92 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    literal,
-    make_url,
     or_,
     update,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
-from sqlmodel.sql.expression import SelectOfScalar
-from starlette.datastructures import FormData, Headers, UploadFile, URLPath
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.routing import Match
-from starlette.routing import Route as BaseRoute
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
 from wtforms.csrf.core import CSRF
 
-import db
-from db import Read, Write, WriteLong, logger, retry_on_conflict, settings
-from models import (
+from db import Once, Read, Write, WriteLong, async_session, database, migrations, settings
+from kit import (
+    KEY_SHARE,
     MAX_INT,
     MAX_MONEY,
     NO_NUL,
     PLAIN,
+    POLICY,
+    Access,
+    Bodies,
+    BusyError,
+    ById,
+    Columns,
+    Commands,
+    ConflictError,
+    Count,
+    Email,
+    Entity,
+    Id,
+    InvalidValueError,
+    LogIn,
+    LogIns,
+    Money,
+    MoneyType,
+    Paged,
+    PageNumber,
+    PageSize,
+    Schema,
+    Search,
+    SearchFor,
+    Service,
+    Skipped,
+    Skipping,
+    Slug,
+    Token,
+    Versioned,
+    add,
+    allow_more_time,
+    bad_request,
+    base_slug,
+    caller_of,
+    contains,
+    context_of,
+    cookie,
+    cookies_of,
+    count_rows,
+    exact_json,
+    expect_many_rows,
+    first_or_404,
+    free_slug,
+    get_or_404,
+    invalid,
+    is_own,
+    kind_of,
+    lock_rows,
+    new_stamp,
+    not_found,
+    now,
+    numbered_page,
+    on_condition,
+    page,
+    passwords,
+    problem,
+    problems,
+    refuse_all_but_superusers,
+    refuse_others,
+    retry_on_conflict,
+    slug_for,
+    sortable,
+    transaction_of,
+    unauthorized,
+)
+from models import (
     Account,
     AccountCreate,
     ActiveCount,
@@ -165,22 +184,13 @@ from models import (
     CategoryStats,
     CategoryTree,
     CategoryUpdate,
-    Claims,
-    Count,
     DailyOrders,
     DeactivatedCount,
     DeletedCount,
-    Email,
-    Entity,
-    Id,
-    IdempotencyKey,
     ImportCounts,
     Item,
     ItemCreate,
     ItemUpdate,
-    LogIn,
-    Money,
-    MoneyType,
     Notice,
     Notification,
     OptionalNote,
@@ -193,7 +203,6 @@ from models import (
     OrderStatus,
     OrderStatusChange,
     OrderSummary,
-    Paging,
     Payment,
     PaymentCreate,
     Post,
@@ -211,22 +220,15 @@ from models import (
     ProductPage,
     ProductRead,
     ProductUpdate,
-    Schema,
-    Search,
-    SearchFor,
-    Skipping,
     Sku,
-    Slug,
     StockChange,
     Tag,
     TagCreate,
     TagUpdate,
-    Token,
     TopSpender,
     Transfer,
     TransferCreate,
     TransferStatus,
-    Tries,
     User,
     UserCreate,
     UserCreates,
@@ -234,1529 +236,59 @@ from models import (
     UserRead,
     UserReplacement,
     UserUpdate,
-    Versioned,
-    new_stamp,
-    now,
 )
 
-# App ------------------------------------------------------------------------------------
+logger = logging.getLogger("cornershop")
 
+app = Service(database, migrations, async_session, version="1.0.0")
+app.file_paths |= {"/products/import"}
+access = Access(database, User)
+log_ins = LogIns(access, User.username_key, User.email)
+bodies = Bodies(log_ins, username=User.username_key, email=User.email)
+Public, Anyone, Owner, Superuser = access.public, access.anyone, access.owner, access.superuser
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Migrate before the first request, and let go of the database after the last."""
-    refuse_undeclared_routes()
-    if settings.migrate_on_start:
-        await asyncio.to_thread(db.migrate)
-    end_streams_on_signals()
-    gc.collect()
-    gc.freeze()  # what is there by now stays: no collection needs to look at it again
-    gc.set_threshold(5_000, 10, 10)
-    yield
-    await asyncio.to_thread(db.disconnect)
-    await db.disconnect_async()
+# Service --------------------------------------------------------------------------------
 
 
-def refuse_undeclared_routes() -> None:
-    """Do not start with what asks nobody who they are: an included router, a mount, a WebSocket."""
-    for route in app.routes:
-        if route not in DOCUMENTATION and not isinstance(route, Route) and route != admin_mount:
-            name = getattr(route, "path", None) or "an included router"
-            raise RuntimeError(f"{name}: define routes on `app`, with dependencies=[Anyone]")
+@app.get("/", dependencies=[Public], tags=["service"])
+async def read_root() -> dict[str, str]:
+    """Say what this is."""
+    return {"message": app.title, "docs": "/docs", "version": app.version}
 
 
-def end_streams_on_signals() -> None:
-    """End the event streams when the process is told to stop: a server waits for open answers."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if callable(handler := signal.getsignal(number)):  # the server's own
-            signal.signal(number, functools.partial(end_streams, loop, handler))
+@app.get("/health", dependencies=[Public], tags=["service"])
+async def read_health() -> dict[str, Any]:
+    """Whether the process answers (liveness). Asks no database."""
+    use = database.pool_use()
+    used, size = use["checked_out"], use["pool_size"]
+    numbers = {"pool_size": size, "connections_in_use": used, "connections_available": size - used}
+    return {"status": "healthy", "database": numbers}
 
 
-def end_streams(
-    loop: asyncio.AbstractEventLoop, handler: Callable[..., Any], number: int, frame: Any
-) -> None:
-    loop.call_soon_threadsafe(new_notifications.close)
-    handler(number, frame)
+@app.get("/health/db", dependencies=[Public], tags=["service"])
+def read_database_health(session: Read) -> dict[str, Any]:
+    """Whether requests can be served (readiness): 503 when the database is away or outdated."""
+    revision = migrations.check(session.connection())
+    use = database.pool_use()
+    stressed = use["checked_out"] >= use["pool_size"]
+    return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
 
 
-def telemetry() -> TelemetryConfig:
-    """FastAPI's own OpenTelemetry where the environment sets it up; else spans nobody reads."""
-    names = ("FASTAPI_OTEL_AUTO_CONFIGURE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
-    wanted = any(os.environ.get(name) for name in names)
-    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}
-
-
-app = FastAPIOffline(
-    title=settings.app_name,
-    version="1.0.0",
-    debug=settings.debug,
-    lifespan=lifespan,
-    servers=[{"url": "/"}, {"url": "/api/v1"}],
-    generate_unique_id_function=lambda route: route.name,  # so generated clients read well
-    telemetry=telemetry(),
-)
-
-
-DOCUMENTATION = list(app.routes)  # the pages that it brings along: they are for anyone
-
-
-class ExactRequest(Request):
-    """A request whose JSON keeps its decimals: 0.1 is a tenth, not the float next to it."""
-
-    async def json(self) -> Any:
-        try:
-            return exact_json((await self.body()).decode("utf-8"))
-        except UnicodeDecodeError:
-            raise json.JSONDecodeError("Not UTF-8", "", 0) from None
-
-
-def exact_json(text: str) -> Any:
-    try:
-        return json.loads(
-            text,
-            parse_float=exact_number,
-            parse_constant=exact_number,
-            object_pairs_hook=small_object,
-        )
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, ArithmeticError, RecursionError):  # too large, too deep
-        raise json.JSONDecodeError("Out of bounds", "", 0) from None
-
-
-def exact_number(text: str) -> Decimal:
-    number = Decimal(text)
-    if not number.is_finite() or abs(number.adjusted()) > 30:
-        raise ValueError("out of bounds")
-    return number
-
-
-def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse objects that no schema of ours has: each unknown key would be an error to list."""
-    if len(pairs) > 50:
-        raise ValueError("out of bounds")
-    return dict(pairs)
-
-
-# Else the path begins with it.
-SECTIONS = {"": "service", "health": "service", "token": "access", "logout": "access"}
-HEADERS = {
-    name: {"description": description, "schema": {"type": "string"}}
-    for name, description in {
-        "Location": "Where it is to be found.",
-        "ETag": "The version of the row: what If-Match and If-None-Match name.",
-        "Idempotency-Replayed": "`true`: this was done, and answered, before.",
-        "Link": 'Where the next page is, if there is one: `<URL>; rel="next"` (RFC 8288).',
-        "X-Total-Count": "How many rows there are, where `count=true` asks for it.",
-        "Retry-After": "How many seconds to wait.",
-    }.items()
-}
-CONDITIONS = [
-    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
-    for name, description in {
-        "If-Match": "ETags, or `*`: a 412 where the row has another version by now.",
-        "If-None-Match": "ETags, or `*`: a 304 where the row still has one of them.",
-    }.items()
-]
-
-
-class Route(db.TransactionRoute):
-    """A route that says who may call it, and refuses unknown query parameters.
-
-    It documents its headers and errors. Where it answers with one row that counts its changes, it
-    sends the row's ETag.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.section = path.split("/")[1]
-        options["tags"] = options.get("tags") or [SECTIONS.get(self.section, self.section)]
-        super().__init__(path, endpoint, **options)
-        # What other dependencies do takes time, so who calls is looked up before them.
-        self.admits_first = not self.new_session or len(self.dependant.dependencies) > 1
-        once = self.new_session is once_session
-        writes = self.new_session not in (None, db.read_session)
-        model, ids = self.response_model, bool(self.dependant.path_params)
-        self.tagged = isinstance(model, type) and issubclass(model, Versioned)
-        possible = {
-            401: self.access.who != "public",
-            403: True,
-            404: ids,
-            409: writes,
-            412: ids if writes else self.tagged,
-            413: self.body_field is not None,
-            422: True,
-            431: True,
-            503: bool(self.new_session) or self.access.who != "public",
-        }
-        errors = [status for status, applies in possible.items() if applies]
-        queried = {field.alias for field in get_flat_params(self.dependant)}
-        headers = {
-            "Location": self.status_code == 201,
-            "ETag": self.tagged,
-            "Idempotency-Replayed": once,
-            "Link": "limit" in queried and "skip" in queried,
-            "X-Total-Count": "count" in queried,
-        }
-        sent = {name: HEADERS[name] for name, applies in headers.items() if applies}
-        answer: dict[int | str, dict[str, Any]] = {}
-        if sent:
-            answer[self.status_code or 200] = {"headers": sent}
-        if self.tagged and not writes:
-            answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
-        self.responses = answer | problems(*errors) | self.responses
-        extra: dict[str, Any] = dict(self.openapi_extra or {})
-        if 412 in errors:
-            extra["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
-        if self.access.who == "anyone":
-            extra["security"] = [{}]  # a token is not needed
-        self.openapi_extra = extra
-
-    def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
-        admit(values["session"])  # also one who was admitted first: a replica may be behind
-        if values["session"].info.get("idempotency_key"):
-            return answer_once(self, endpoint, values)
-        return self.answer(endpoint, values)
-
-    def answer(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
-        """What the function returns, with its ETag in the headers."""
-        session = values["session"]
-        answer = on_condition(session, functools.partial(endpoint, **values))
-        if self.tagged:
-            session.flush()  # which counts the version up, if there was a change
-            if session.info["database"] is db.reader:
-                check_conditions(session, type(answer), entity_tag(answer))
-            session.info["response"].headers["ETag"] = entity_tag(answer)
-        return answer
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As it is, but quick for the many requests that are about another section."""
-        section = scope.get("section")  # which a WebSocket has not
-        return super().matches(scope) if section == self.section else (Match.NONE, {})
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        whole, others = self.dependant, []
-        accesses = set[Access]()
-        for dependency in whole.dependencies:
-            if isinstance(dependency.call, Access):
-                accesses.add(dependency.call)
-            else:
-                others.append(dependency)
-        if len(accesses) != 1:
-            raise TypeError(f"{self.name} has to say once who may call it: dependencies=[Anyone]")
-        [self.access] = accesses
-        # It is asked below, before anything else: not by FastAPI, which takes longer.
-        self.dependant = replace(whole, dependencies=others)
-        handle = super().get_route_handler()
-        self.dependant = whole
-        elsewhere = self.dependant.path_params + self.dependant.header_params
-        known = {field.alias for field in get_flat_params(self.dependant)}
-        known -= {field.alias for field in elsewhere}
-
-        async def handle_exactly(request: Request) -> Response:
-            if self.param_convertors and path_of(request.scope) in fixed_paths():
-                raise HTTPException(405)  # PUT /users/page is not about a user called "page"
-            await self.access.check(request, now=self.admits_first)
-            try:
-                sent = request.query_params if request.scope["query_string"] else ()
-                if unknown := sorted(set(sent) - known):
-                    raise RequestValidationError([unknown_parameter(name) for name in unknown])
-                response = await handle(ExactRequest(request.scope, request.receive))
-            except RequestValidationError:
-                if not getattr(request.state, "caller", NOBODY).id:
-                    await self.access.check(request, now=True)  # 401 and 403 come before 422
-                raise
-            response.headers.update(caching(request))
-            return response
-
-        return handle_exactly
-
-
-def caching(request: Request) -> dict[str, str]:
-    """The header that keeps what is not for everybody out of all caches (RFC 9111, 5.2.2.5)."""
-    state = request.state
-    is_for_all = request.method == "GET" and state.who in ("public", "anyone") and not state.claims
-    return {} if is_for_all else {"Cache-Control": "no-store"}
-
-
-def unknown_parameter(name: str) -> dict[str, Any]:
-    return invalid(("query", name), "Unknown parameter", "extra_forbidden")
-
-
-def path_of(scope: Scope) -> str:
-    """The path without a prefix such as /api/v1."""
-    path, root = cast(str, scope["path"]), scope.get("root_path", "")
-    return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
-
-
-@functools.cache
-def fixed_paths() -> set[str]:
-    return {route.path for route in app.routes if isinstance(route, Route)}
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of error answers (RFC 9457), for a route's `responses=`."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    found: dict[int | str, dict[str, Any]] = {
-        s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses
-    }
-    for status in found.keys() & {429, 503}:
-        found[status]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
-    return found
-
-
-app.router.route_class = Route
-
-
-class Front:
-    """What holds before a route is found.
-
-    Headers for browsers; HEAD; the prefix /api/v1; limits on heads and bodies. Nothing behind it
-    sees a Host, so all links and redirects are paths, and a false Host leads nobody away.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        root, path = scope.get("root_path", ""), scope["path"]
-        if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
-            scope = {**scope, "root_path": f"{root}/api/v1"}
-        scope.setdefault("state", {})  # in which the route says who may call it
-        section = path_of(scope).partition("/")[2].partition("/")[0]
-        is_too_large = head_size(scope) > HEAD_LIMIT
-        is_foreign = from_another_site(scope) and (section == "admin" or not settings.secret_key)
-        headers = [header for header in scope["headers"] if header[0] != b"host"]
-        scope = {**scope, "section": section, "headers": headers, "server": None, "router": PATHS}
-        send = with_security_headers(send, scope)
-        if scope["method"] == "HEAD":
-            scope, send = {**scope, "method": "GET"}, without_body(send)
-        if is_too_large:
-            await problem(431, HEAD_TOO_LARGE, headers=CLOSE)(scope, receive, send)
-        elif is_foreign:
-            await problem(403, FOREIGN)(scope, receive, send)
-        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
-            await problem(404, NO_SUCH_PATH)(scope, receive, send)
-        elif declared_size(scope) > (limit := body_limit(scope)):
-            await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
-        else:
-            try:
-                await self.app(scope, limited(receive, limit), send)
-            except* BrokenResourceError:
-                logger.debug("the client of an event stream has gone")
-
-
-class Paths:
-    """Where `request.url_for` finds routes: their paths, without a scheme, which needs a host."""
-
-    def url_path_for(self, name: str, /, **values: Any) -> URLPath:
-        # A page of the admin asks for many of its own, which it need not look for among all.
-        routes = admin_mount if name.startswith("admin:") else app
-        return URLPath(routes.url_path_for(name, **values))
-
-
-PATHS = Paths()
-# Pages run what comes from here alone, and stand in no page of another site. What those of the
-# documentation have inline was written by the libraries that make them; those of the admin run
-# of it what has their nonce.
-POLICY = (
-    "default-src 'self'; script-src 'self' {}; style-src 'self' 'unsafe-inline'; img-src 'self'"
-    " data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self';"
-    " frame-ancestors 'none'"
-)
-PAGE_HEADERS = {
-    b"content-security-policy": POLICY.format("'unsafe-inline'").encode(),
-    b"x-frame-options": b"DENY",
-    b"referrer-policy": b"same-origin",
-    b"cross-origin-opener-policy": b"same-origin",
-}
-
-
-def with_security_headers(send: Send, scope: Scope) -> Send:
-    """Say to browsers what OWASP's HTTP Headers Cheat Sheet wants them told."""
-    is_public_https = scope["scheme"] == "https" and settings.secret_key
-
-    async def send_more(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message["headers"])
-            if content_type := dict(headers).get(b"content-type"):
-                headers.append((b"x-content-type-options", b"nosniff"))
-                if content_type.startswith(b"text/html"):
-                    sent = dict(headers)
-                    headers += [(n, v) for n, v in PAGE_HEADERS.items() if n not in sent]
-            if settings.secret_key and scope["state"].get("who", "public") != "public":
-                headers.append((b"vary", b"Authorization"))  # a cache may keep what anyone sees
-            if is_public_https:
-                headers.append((b"strict-transport-security", b"max-age=31536000"))  # a year
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return send_more
-
-
-def without_body(send: Send) -> Send:
-    """Send the head of an answer and nothing more, so that an endless one ends here."""
-
-    async def send_head(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            await send(message)
-            await send({"type": "http.response.body"})
-
-    return send_head
-
-
-def from_another_site(scope: Scope) -> bool:
-    """Whether a browser says that a page of another origin wants to change something here.
-
-    It says so in Sec-Fetch-Site, whatever a proxy makes of Host; over plain HTTP to another
-    machine, or if it is old, in Origin alone.
-    """
-    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-        return False
-    headers = Headers(scope=scope)
-    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-    if origin in ORIGINS:
-        return False
-    if site:
-        return site not in ("same-origin", "none")
-    return origin is not None and origin.partition("://")[2] != headers.get("Host")
-
-
-def head_size(scope: Scope) -> int:
-    """What comes before the body, in bytes, as HTTP/1.1 writes it."""
-    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-    return len(scope["path"]) + len(scope["query_string"]) + fields
-
-
-def declared_size(scope: Scope) -> int:
-    """The Content-Length in bytes; 0 where there is none, or none that is a number."""
-    size = dict(scope["headers"]).get(b"content-length", b"")
-    return int(size) if size.isdigit() and len(size) < 20 else 0
-
-
-def body_limit(scope: Scope) -> int:
-    """In bytes: MAX_BODY_SIZE, but at least 64 MiB for a file to be imported."""
-    limit = settings.max_body_size
-    return max(limit, 64 * 1024 * 1024) if path_of(scope) == "/products/import" else limit
-
-
-def limited(receive: Receive, limit: int) -> Receive:
-    """Stop reading a body when it is over the limit, for one that did not say so before."""
-    size = 0
-
-    async def receive_limited() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > limit:
-            raise HTTPException(413, TOO_LARGE.format(limit))
-        return message
-
-    return receive_limited
-
-
-NO_SUCH_PATH = "There is nothing at this path"
-TOO_LARGE = "The body is over {} bytes"
-HEAD_LIMIT = 64 * 1024  # bytes
-HEAD_TIME = 30  # seconds
-HEAD_TOO_LARGE = f"The request's path and headers are over {HEAD_LIMIT} bytes"
-CLOSE = {"Connection": "close"}
-FOREIGN = (
-    "A page of another site sent this, and may change nothing here. If it is yours, name its origin"
-    " in CORS_ORIGINS; if it is this one, the proxy in front of it has to pass Host on"
-)
-ORIGINS = db.split_origins(settings.cors_origins)
-
-
-class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with limits on a head that is not whole yet: in bytes, and in time."""
-
-    unused = 0  # bytes that have come, of which nothing has come yet
-    deadline: asyncio.TimerHandle | None = None
-    running: RequestResponseCycle | None = None
-    is_last = False  # whether what comes after this request is none of our protocols
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
-
-    def data_received(self, data: bytes) -> None:
-        if self.is_last:
-            return
-        self.unused += len(data)
-        super().data_received(data)
-        if self.unused > HEAD_LIMIT:
-            self.refuse(431, HEAD_TOO_LARGE)
-        elif self.unused and not self.deadline:
-            self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
-
-    def on_headers_complete(self) -> None:
-        self.go_on()
-        super().on_headers_complete()
-        if not self.parser.should_upgrade():
-            self.headers = []  # for the trailers, which are no headers (RFC 9110, section 6.5.1)
-        elif not self._should_upgrade():  # httptools gives up here, where HTTP/2 might begin
-            self.is_last, self.cycle.keep_alive = True, False
-
-    def on_body(self, body: bytes) -> None:
-        self.go_on()
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:  # after the trailers that a body may have
-        self.go_on()
-        super().on_message_complete()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.go_on()
-        if self.running:  # which uvicorn does not tell if others are waiting behind it
-            self.running.disconnected = True
-            self.running.message_event.set()
-        super().connection_lost(exc)
-
-    def go_on(self) -> None:
-        self.unused = 0
-        if self.deadline:
-            self.deadline.cancel()
-            self.deadline = None
-
-    def give_up(self) -> None:
-        if not self.is_answering():
-            self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(400, "This is not HTTP")
-
-    def refuse(self, status: int, detail: str) -> None:
-        if not self.is_answering() and not self.transport.is_closing():
-            answer = problem(status, detail, headers=CLOSE)
-            headers = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
-            self.transport.write(STATUS_LINE[status] + headers + b"\r\n" + answer.body)
-        self.transport.close()
-
-    def is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-
-# uvicorn has chosen its class when it imports an app, so its own one makes ours instead: with
-# `uvicorn main:app`, `fastapi run` and any number of workers too.
-HttpToolsProtocol.__new__ = (  # type: ignore[method-assign]
-    lambda cls, **options: object.__new__(LimitedProtocol)  # type: ignore[assignment]
-)
-
-app.add_middleware(Front)
-if settings.cors_origins:
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=ORIGINS,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=list(HEADERS),
-    )
-
-# Errors: every one is a problem document (RFC 9457) whose detail is a sentence.
-
-
-def problem(
-    status: int,
-    detail: str,
-    errors: list[dict[str, Any]] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    title = HTTPStatus(status).phrase
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    more = {} if errors is None else {"errors": errors}
-    headers = {"Cache-Control": "no-store", **(headers or {})}
-    # In ASCII: a key that a client sent may hold half of a surrogate pair.
-    body = json.dumps(content | more, separators=(",", ":"))
-    return Response(body, status, headers, media_type="application/problem+json")
-
-
-def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[str, Any]:
-    """One entry of `errors` in a 422: where, what and which rule, never the value itself."""
-    return {"loc": [p if isinstance(p, int) else p[:100] for p in loc], "msg": msg, "type": type}
-
-
-@app.exception_handler(RequestValidationError)
-async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    found: dict[Any, dict[str, Any]] = {}
-    is_json = "json" in request.headers.get("Content-Type", "")
-    for e in error.errors()[:1000]:  # some of which may be told twice, see hash_password
-        msg = e["msg"]
-        if e["loc"] == ("body",) and not is_json:
-            msg = "The Content-Type has to be application/json"
-        found[(*e["loc"], msg)] = invalid(e["loc"], msg, e["type"])
-    errors = list(found.values())
-    told = [f"{place_of(e)}: {e['msg']}" for e in errors[:3]]
-    return problem(422, "; ".join(told if len(errors) <= 3 else [*told, "..."]), errors)
-
-
-def place_of(error: dict[str, Any]) -> str:
-    """Where in the request, "items.0.quantity"; "body" for one that is not JSON at all."""
-    place = ".".join(map(str, error["loc"][1:]))
-    if error["loc"][0] == "line":
-        return f"line {place}"
-    return "body" if error["type"] == "json_invalid" else place or "body"
-
-
-@app.exception_handler(StarletteHTTPException)
-async def on_http_error(request: Request, error: StarletteHTTPException) -> Response:
-    if error.status_code == 405:
-        methods = allowed_methods(request)
-        allow = {"Allow": ", ".join(methods)}
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=allow)
-        return problem(405, f"{request.method} is not allowed here", headers=allow)
-    if error.status_code == 304:
-        return Response(status_code=304, headers={**(error.headers or {}), **caching(request)})
-    detail = NO_SUCH_PATH if error.detail == "Not Found" else str(error.detail)
-    return problem(error.status_code, detail, headers=error.headers)
-
-
-def allowed_methods(request: Request) -> list[str]:
-    path = path_of(request.scope)
-    routes = [r for r in app.routes if isinstance(r, BaseRoute) and r.path_regex.match(path)]
-    methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()} or {"GET"}
-    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
-
-
-@app.exception_handler(db.ConflictError)
-async def on_conflict(request: Request, error: db.ConflictError) -> Response:
-    return problem(409, str(error))
-
-
-@app.exception_handler(db.InvalidValueError)
-async def on_refused_value(request: Request, error: db.InvalidValueError) -> Response:
-    return problem(422, str(error), [invalid(["body"], str(error))])
-
-
-@app.exception_handler(db.BusyError)
-async def on_busy(request: Request, error: db.BusyError) -> Response:
-    logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
-    return problem(503, str(error), headers={"Retry-After": "1"})
-
-
-@app.exception_handler(Exception)
-async def on_fault(request: Request, error: Exception) -> Response:
-    return problem(500, "Something went wrong here; it has been logged")
-
-
-class ProblemError(BaseModel):
-    """One of the values that a 422 is about: where, what and which rule."""
-
-    loc: list[int | str]
-    msg: str
-    type: str
-
-
-class Problem(BaseModel):
-    """An error answer, as RFC 9457 says; a 422 lists what was wrong in `errors`."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[ProblemError] | None = None
-
-
-def openapi() -> dict[str, Any]:
-    """The OpenAPI document, with Problem among its schemas."""
-    if not app.openapi_schema:
-        document = get_openapi(
-            title=app.title, version=app.version, routes=documented, servers=app.servers
-        )
-        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
-        for route in documented:
-            if isinstance(route, Route) and route.access.who == "public":
-                for operation in document["paths"][route.path_format].values():
-                    operation.pop("security", None)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-app.openapi = openapi  # type: ignore[method-assign]
-
-# Helpers
-
-M = TypeVar("M", bound=Entity)
-R = TypeVar("R")
-
-
-def not_found(detail: str) -> NoReturn:
-    raise HTTPException(404, detail)
-
-
-def bad_request(detail: str) -> NoReturn:
-    raise HTTPException(400, detail)
-
-
-def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
-    """The row with this id, or "Item not found"; or 403, if it is another user's and not private.
-
-    A `Write` session locks it until the end, and notes it for `on_condition`: it is the row that
-    a request is about; `lock_rows` is for those that come with it.
-    """
-    writes = session.info["database"] is db.writer
-    query = only_own(session, by_id(model))
-    if options:
-        query = query.options(*options)
-    if writes:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    row = session.exec(query, params={"id_asked": id}).unique().first()
-    if row is None and not model.is_private and session.get(model, id) is not None:
-        raise HTTPException(403, NOT_YOURS)
-    if row and writes:
-        session.info.setdefault("asked_for", []).append((model, entity_tag(row)))
-    return cast(M, row) or not_found(f"{model.__name__} not found")
-
-
-@functools.cache  # building a statement takes as long as running it
-def by_id(model: type[M]) -> SelectOfScalar[M]:
-    return select(model).where(model.id == bindparam("id_asked"))
-
-
-def entity_tag(row: Entity) -> str | None:
-    return f'"{row.version}"' if isinstance(row, Versioned) else None
-
-
-def on_condition(session: Session, work: Callable[[], R]) -> R:
-    """Do the work if If-Match and If-None-Match hold for the rows that `get_or_404` gave it.
-
-    Looked at last, on the versions from before, so that nobody learns one who is refused the row
-    (RFC 9110, section 13.2.1). What is only wrong with the work is not told before a 412.
-    """
-    session.info["asked_for"] = asked_for = list[tuple[type[Entity], str | None]]()
-    try:
-        return work()
-    except HTTPException as error:
-        if error.status_code in (401, 403, 404):
-            asked_for.clear()
-        raise
-    finally:
-        for model, tag in asked_for:
-            check_conditions(session, model, tag)
-
-
-def check_conditions(session: Session, model: type[Entity], tag: str | None) -> None:
-    """Raise 304 or 412 where If-Match or If-None-Match say so (RFC 9110, section 13.2.2)."""
-    request = session.info["request"]
-    match, none_match = (request.headers.getlist(name) for name in ("If-Match", "If-None-Match"))
-    if match and not names_tag(match, tag, weak=False):
-        raise HTTPException(412, f"{model.__name__} has changed since; read it again")
-    if none_match and names_tag(none_match, tag, weak=True):
-        if request.method == "GET":
-            raise HTTPException(304, headers={"ETag": tag or ""})
-        raise HTTPException(412, f"{model.__name__} is what If-None-Match excludes")
-
-
-TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-TAGS = re.compile(rf"[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
-
-
-def names_tag(lines: list[str], tag: str | None, *, weak: bool) -> bool:
-    """Whether a header names the tag: in a list, or by `*` (RFC 9110, sections 8.8.3 and 13.1).
-
-    One that is not formed as it should be names nothing.
-    """
-    value = ", ".join(lines).strip(" \t")
-    tags = re.findall(TAG, value) if TAGS.fullmatch(value) else []
-    return value == "*" or tag in ([t.removeprefix("W/") for t in tags] if weak else tags)
-
-
-# Lock a row against being deleted, while others may refer to it and change it as well.
-KEY_SHARE: dict[str, Any] = {"read": True, "key_share": True}
-
-
-def lock_rows(
-    session: Session, model: type[M], ids: Sequence[int], *, own: Collection[int] = ()
-) -> dict[int, M]:
-    """These rows by id, or "Product 5 not found"; locked in the order of ids: no deadlocks.
-
-    Those that have to be the caller's `own` are not found either when they are another user's.
-    """
-    query = select(model).where(col(model.id).in_(ids)).order_by(col(model.id))
-    rows = {row.id: row for row in session.exec(query.with_for_update())}
-    for id in ids:
-        if id not in rows or (id in own and not is_own(session, cast(Any, rows[id]).user_id)):
-            not_found(f"{model.__name__} {id} not found")
-    return rows
-
-
-def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
-    """The one row of a query by something unique, or "Product not found"."""
-    name = query.column_descriptions[0]["entity"].__name__
-    return session.exec(only_own(session, query)).first() or not_found(f"{name} not found")
-
-
-def count_rows(session: Session, query: SelectOfScalar[Any]) -> int:
-    counted = query.with_only_columns(func.count(), maintain_column_froms=True)
-    return session.scalar(counted) or 0
-
-
-def add(session: Session, row: M) -> M:
-    """Insert the row, which gets its id, and say in Location where it is to be found."""
-    session.add(row)
-    session.flush()
-    path = session.info["request"].scope["path"]
-    location = f"{path}{row.id}" if path.endswith("/") else path
-    session.info["response"].headers["Location"] = location
-    return row
-
-
-def sortable(*names: str) -> Any:
-    """The query parameter `sort`: one of these columns, with a `-` for descending."""
-    return Query(
-        pattern=f"^-?({'|'.join(names)})$",
-        description=f"One of {', '.join(names)}; with a `-` in front: descending.",
-    )
-
-
-async def once_session(
-    request: Request,
-    response: Response,
-    key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=200,
-            pattern=r"^[\x21-\x7e]+$",
-            description="Made up by the client. A request that is sent again with the same key"
-            " and body, on the same route, within 24 hours does nothing, and gets the first"
-            " one's answer.",
-        ),
-    ] = None,
-) -> Session:
-    """A `Write` session; with an Idempotency-Key, what it does is done once."""
-    if len(request.headers.getlist("Idempotency-Key")) > 1:
-        raise RequestValidationError([invalid(("header", "Idempotency-Key"), "Is there twice")])
-    session = await db.write_session(request, response)
-    session.info["idempotency_key"] = key
-    return session
-
-
-Once = Annotated[Session, Depends(once_session)]
-KEY_LIFETIME = timedelta(hours=24)
-
-
-def answer_once(route: Route, endpoint: Callable[..., Any], values: dict[str, Any]) -> Response:
-    """Do the work and store its answer, all in one transaction; or give the stored answer.
-
-    The key is written first, so that a second request with it waits here for the first one:
-    for its answer or, should it fail, to do the work itself.
-    """
-    session: Session = values["session"]
-    forget_some(session, IdempotencyKey, IdempotencyKey.created_at < now() - KEY_LIFETIME)
-    user_id = caller_of(session).id
-    place = {"key": session.info["idempotency_key"], "route": route.name, "user_id": user_id}
-    asked = jsonable_encoder({name: v for name, v in values.items() if name != "session"})
-    fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    stored = session.exec(select(IdempotencyKey).filter_by(**place)).first()
-    if stored and stored.created_at < now() - KEY_LIFETIME:
-        session.exec(delete(IdempotencyKey).where(col(IdempotencyKey.id) == stored.id))
-        stored = None
-    if stored and stored.fingerprint != fingerprint:
-        error = invalid(("header", "Idempotency-Key"), "Was used for another request before")
-        raise RequestValidationError([error])
-    if stored:
-        replayed = {**stored.headers, "Idempotency-Replayed": "true"}
-        return Response(stored.body, stored.status, replayed, media_type="application/json")
-    retry_on_conflict(session, "key")
-    retry_on_conflict(session, "owner_id")  # who has just been deleted, and is a 401 then
-    stored = IdempotencyKey(**place, owner_id=user_id or None, fingerprint=fingerprint)
-    session.add(stored)
-    session.flush()
-    answer, schema = route.answer(endpoint, values), TypeAdapter[Any](route.response_model)
-    body = schema.dump_json(schema.validate_python(answer))
-    stored.status = route.status_code or 200
-    stored.headers = dict(session.info["response"].headers)
-    stored.body = body.decode()
-    return Response(body, stored.status, stored.headers, media_type="application/json")
-
-
-def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
-    """Delete some of the rows that have expired, but none that another is deleting."""
-    id = col(model.id)
-    some = select(id).where(expired).order_by(expired.left).limit(100)
-    some = some.with_for_update(skip_locked=True)
-    if ids := session.exec(some).all():
-        session.exec(delete(model).where(id.in_(ids)))
-
-
-ById = Annotated[str, sortable("id")]
-Paged = Annotated[Paging, Query()]
-Skipped = Annotated[Skipping, Query()]
-
-
-def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str = "id") -> list[M]:
-    """One page of a list; its headers say the total (if asked) and where the next page is.
-
-    Ties are broken by id. The next page of a list sorted by id begins after the last id,
-    which costs the same at any depth; of another it is found by skipping.
-    """
-    model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
-    column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
-    headers, request = session.info["response"].headers, session.info["request"]
-    query = only_own(session, query)
-    if paging.count:
-        headers["X-Total-Count"] = str(count_rows(session, query))
-    after = paging.after if isinstance(paging, Paging) else None
-    if after is not None and name != "id":
-        error = invalid(("query", "after"), "Goes only with a list that is sorted by id")
-        raise RequestValidationError([error])
-    if after is not None:
-        query = query.where(key < after if descending else key > after)
-    order = [column.desc() if descending else column] + ([] if name == "id" else [key])
-    query = query.order_by(*order).limit(paging.limit + 1)
-    rows = list(session.exec(query.offset(paging.skip) if paging.skip else query))
-    if len(rows) > paging.limit:
-        rows.pop()
-        asked = dict(request.query_params)
-        if name == "id":
-            asked |= {"after": rows[-1].id}
-            asked.pop("skip", None)
-        else:
-            asked |= {"skip": paging.skip + paging.limit}
-        headers["Link"] = f'<{request.url.replace(query=urlencode(asked))}>; rel="next"'
-    return rows
-
-
-PageNumber = Annotated[Id, Query()]
-PageSize = Annotated[int, Query(ge=1, le=100), PLAIN]
-
-
-def numbered_page(
-    session: Session, query: SelectOfScalar[M], page: int, page_size: int
-) -> dict[str, Any]:
-    """A page by its number, newest first, for those who show page numbers."""
-    model, query = query.column_descriptions[0]["entity"], only_own(session, query)
-    total = count_rows(session, query)
-    newest = query.order_by(col(model.id).desc()).offset((page - 1) * page_size).limit(page_size)
-    return {
-        "items": session.exec(newest).all(),
-        "total": total,
-        "page": page,
-        "page_size": page_size,
-        "total_pages": -(-total // page_size),
-        "has_next": page * page_size < total,
-        "has_previous": page > 1,
-    }
-
-
-def contains(column: Any, q: str) -> ColumnElement[bool]:
-    """Whether q is in the column, in upper or lower case; % and _ are plain characters."""
-    plain = q.replace("/", "//").replace("%", "/%").replace("_", "/_")
-    return db.LowerCase(column).like(db.LowerCase(literal(f"%{plain}%")), escape="/")
-
-
-def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
-    """The slug that was sent; or else one made of the name or title, distinct by -2, -3...
-
-    A row that keeps its name keeps its slug.
-    """
-    label = "title" if hasattr(data, "title") else "name"
-    name = getattr(data, label)
-    if data.slug or (row and getattr(row, label) == name):
-        return str(data.slug or row.slug)
-    return free_slug(session, model, name, own=row.slug if row else None)
-
-
-def free_slug(
-    session: Session,
-    model: Any,
-    name: str,
-    *,
-    own: str | None = None,
-    taken: Collection[str] = (),
-    first: int = 2,
-) -> str:
-    """A slug made from the name that is in no row, but perhaps its own, and not among those taken.
-
-    If the plain one is in use, it is numbered from `first` on. However many there are, a few are
-    looked at, farther and farther on, and then between the last in use and the first that is free.
-    """
-    retry_on_conflict(session, "slug")
-    base = base_slug(model.__name__.lower(), name)
-
-    def free(numbers: Iterable[int]) -> list[int]:
-        slugs = {f"{base}-{n}" if n > 1 else base: n for n in numbers}
-        found = session.exec(slugs_among(model), params={"slugs": [*slugs]})
-        used = {*found, *taken} - {own}
-        return [n for slug, n in slugs.items() if slug not in used]
-
-    low = first + 7
-    if found := free([1, *range(first, low + 1)]):
-        return f"{base}-{found[0]}" if found[0] > 1 else base
-    while not (found := free(low + 2**power for power in range(50))):
-        low += 1  # somebody has given all of these
-    high = found[0]
-    low = (low + high) // 2  # the one before it, which is in use
-    while high - low > 1:
-        step = -(-(high - low) // 32)
-        high = min(free(range(low + step, high, step)), default=high)
-        low = high - step
-    return f"{base}-{high}"
-
-
-@functools.cache  # see LOCKED
-def slugs_among(model: Any) -> SelectOfScalar[str]:
-    return select(model.slug).where(model.slug.in_(bindparam("slugs")))
-
-
-@functools.lru_cache(1000)
-def base_slug(kind: str, name: str) -> str:
-    """The slug of a name; of one without a letter or a digit, what kind of thing it names."""
-    return slugify(name, max_length=180) or kind
-
-
-# Access ---------------------------------------------------------------------------------
-
-
-class OnlyHere:
-    """What holds before all else, as long as SECRET_KEY is not set: nobody else is let in."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if settings.secret_key or scope["type"] != "http" or is_on_this_machine(scope):
-            await self.app(scope, receive, send)
-        else:
-            await problem(403, ONLY_HERE)(scope, receive, send)
-
-
-ONLY_HERE = (
-    "As long as SECRET_KEY is not set, only clients on this machine are let in, at an address such"
-    " as http://127.0.0.1 or http://localhost. To let others in, set SECRET_KEY (at least 32"
-    " characters), which asks them to log in"
-)
-# How the names of headers end in which proxies say for whom they ask: X-Forwarded-For, X-Real-IP,
-# Client-IP, X-Azure-ClientIP, CF-Connecting-IPv6, X-Remote-Addr, X-Envoy-External-Address...
-CLIENT = (
-    *(b"-for", b"-ip", b"-ipv6", b"clientip", b"socketip", b"-addr", b"-address"),
-    *(b"x-client", b"x-forwarded"),
-)
-# The pairs of name and value in RFC 7239's Forwarded (its section 4).
-PAIR = r'[ \t]*([\w-]+)=("(?:[^"\\]|\\.)*"|[^\s;,"]+)[ \t]*'
-PAIRS = re.compile(rf"{PAIR}(?:[;,]{PAIR})*")
-
-
-def is_on_this_machine(scope: Scope) -> bool:
-    """Whether a request comes from here, by all that is said of it.
-
-    The address of the connection first, so that nobody else's headers are read; it may be what a
-    proxy has said that the server trusts. A Host that is not a name of this machine has been made
-    to lead here by somebody else ("DNS rebinding").
-    """
-    client = (scope.get("client") or ("",))[0]
-    if client != "testclient" and not is_loopback(client):  # Starlette's, in this process
-        return False
-    addresses, names = list[str](), list[str]()
-    for name, raw in scope["headers"]:
-        value = raw.decode("latin-1")
-        if name.endswith(CLIENT):
-            addresses += value.split(",")
-        elif name == b"host" or name.endswith(b"-host"):
-            names += value.split(",")
-        elif name == b"forwarded":
-            pairs = re.findall(PAIR, value) if PAIRS.fullmatch(value) else []
-            addresses += [v for k, v in pairs if k.lower() == "for"] or ["unknown"]
-            names += [v for k, v in pairs if k.lower() == "host"]
-    return all(map(is_loopback, addresses)) and all(map(is_name_of_this_machine, names))
-
-
-@functools.lru_cache(100)
-def is_loopback(text: str) -> bool:
-    try:
-        address = ip_address(without_port(text))
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # ::ffff:127.0.0.1
-
-
-@functools.lru_cache(100)
-def is_name_of_this_machine(text: str) -> bool:
-    """Whether it is a loopback address, or a name that no network leads elsewhere (RFC 6761)."""
-    name = without_port(text).removesuffix(".").lower()
-    is_local = name in ("localhost", "testserver") or name.endswith((".localhost", ".test"))
-    return is_local or is_loopback(name)
-
-
-def without_port(text: str) -> str:
-    """127.0.0.1 of "127.0.0.1:8000", ::1 of "[::1]:8000"; the quotes of a header are left out."""
-    text = text.strip().strip('"')
-    found = re.fullmatch(r"\[([^\[\]]*)\](?::\w*)?|([^:]*):\w*", text)
-    return (found[1] or found[2] or "") if found else text
-
-
-app.add_middleware(OnlyHere)
-
-
-class Caller(NamedTuple):
-    """Who sent a request, as far as it is known."""
-
-    id: int  # of the user; 0 for nobody in particular
-    is_superuser: bool
-
-
-NOBODY = Caller(0, is_superuser=False)
-SOMEBODY_HERE = Caller(0, is_superuser=True)  # without SECRET_KEY: see `is_on_this_machine`
-
-
-class Access(OAuth2PasswordBearer):
-    """Who may call a route: a dependency, which stands in its decorator.
-
-    Raises 401 for a token that is bad, or missing where one is needed, and 403 for a user who may
-    not. Without SECRET_KEY all may do everything, and tokens are not looked at.
-    """
-
-    def __init__(self, who: Literal["public", "anyone", "owner", "superuser"]) -> None:
-        super().__init__("/token", scheme_name="OAuth2PasswordBearer", auto_error=False)
-        self.who = who
-
-    async def token_of(self, request: HTTPConnection) -> str | None:
-        return await self(request)
-
-    async def check(self, request: HTTPConnection, *, now: bool) -> None:
-        """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""
-        state, is_open = request.state, not settings.secret_key
-        state.who, state.claims, state.caller = self.who, None, SOMEBODY_HERE if is_open else NOBODY
-        if is_open or self.who == "public":
-            return
-        token = await self.token_of(request)
-        if token is None and self.who != "anyone":
-            raise unauthorized(NO_TOKEN)
-        if token is not None:
-            state.claims = claims_of(token)
-            if now:
-                await read_rows(cast(Request, request), admit)
-
-
-async def read_rows(request: Request, read: Callable[[Session], Any]) -> Any:
-    """What is read in a thread, before or without a route's own transaction."""
-    session = db.new_session(db.reader, request, Response())
-    return await db.reader.run(functools.partial(read, session), session)
-
-
-async def write_rows(request: Request, write: Callable[[Session], R]) -> R:
-    """The same for a transaction, which also sees what a replica does not know yet."""
-    session = db.new_session(db.writer, request, Response())
-    result: R = await db.writer.run(functools.partial(write, session), session)
-    return result
-
-
-class PageAccess(Access):
-    """The same for what a page of the admin asks for, whose token is in a cookie."""
-
-    async def token_of(self, request: HTTPConnection) -> str | None:
-        cookies = cookies_of(request)
-        return await super().token_of(request) or cookies.get(cookie(request, "token"))
-
-
-def cookie(request: HTTPConnection, name: str) -> str:
-    """What a cookie is called: with HTTPS so that no other host, a sibling's, can set it.
-
-    (RFC 6265bis, section 4.1.3.2.)
-    """
-    return f"__Host-{name}" if request.scope["scheme"] == "https" else name
-
-
-def cookies_of(request: HTTPConnection) -> dict[str, str]:
-    """As they were sent: ours need no unquoting, which before Python 3.11.10 takes quadratic time.
-
-    (CVE-2024-7592.)
-    """
-    sent = "; ".join(request.headers.getlist("Cookie")).split(";")
-    return dict(pair.strip().partition("=")[::2] for pair in sent)
-
-
-# Who may call a route: `@app.get("/items/", dependencies=[Anyone])`.
-Public = Depends(Access("public"))  # everybody, and whatever token they send is not looked at
-Anyone = Depends(Access("anyone"))  # everybody, logged in or not
-Owner = Depends(Access("owner"))  # users, who then find their own alone (`only_own`); superusers
-OwnerOrPage = Depends(PageAccess("owner"))
-Superuser = Depends(Access("superuser"))  # users with is_superuser
-
-NOT_YOURS = "This belongs to another user"
-NO_TOKEN = "This needs a log-in: a token from /token, in Authorization: Bearer"  # noqa: S105
-
-
-def unauthorized(detail: str, error: str = "") -> HTTPException:
-    """A 401 (RFC 6750, section 3)."""
-    challenge = f'Bearer error="{error}"' if error else "Bearer"
-    return HTTPException(401, detail, {"WWW-Authenticate": challenge})
-
-
-BAD_TOKEN = "The token is not valid, or not any more. Please log in again"  # noqa: S105
-
-
-def claims_of(token: str) -> Claims:
-    """What a token of ours says; 401 for any other."""
-    options: Any = {"require": list(Claims.model_fields), "verify_iat": False}
-    try:
-        if len(token) > 1000:
-            raise ValueError("too long")
-        return Claims(**jwt.decode(token, signing_key(), ["HS256"], options))
-    except (jwt.PyJWTError, ValueError, RecursionError):  # the last for one that is nested deeply
-        raise unauthorized(BAD_TOKEN, "invalid_token") from None
-
-
-def token_for(user: User) -> Token:
-    issued, ttl = int(now().timestamp()), settings.token_ttl
-    claims = {"sub": str(user.id), "stamp": user.stamp, "iat": issued, "exp": issued + ttl}
-    return Token(access_token=jwt.encode(claims, signing_key(), "HS256"), expires_in=ttl)
-
-
-def signing_key() -> str:
-    return cast(SecretStr, settings.secret_key).get_secret_value()
-
-
-def admit(session: Session) -> None:
-    """Look up who is calling: 401 if their token has ended, 403 if they may not."""
-    state = session.info["request"].state
-    if not state.claims:
-        return
-    id, is_superuser = state.claims.sub, col(User.is_superuser)
-    still_valid = col(User.id) == id, col(User.stamp) == state.claims.stamp, col(User.is_active)
-    query = select(is_superuser).where(*still_valid)
-    found = session.exec(query).first()
-    if found is None and settings.database_read_url and session.info["database"] is db.reader:
-        with Session(db.writer.engine) as primary:  # a replica may not know them yet
-            used, primary_one = session.info["connection"], primary.connection()
-            session.info["connection"] = primary_one.connection.dbapi_connection  # for `hang_up`
-            found = primary.exec(query).first()
-            session.info["connection"] = used
-    if found is None:
-        raise unauthorized(BAD_TOKEN, "invalid_token")
-    if state.who == "superuser" and not found:
-        raise HTTPException(403, "Only a superuser may do this")
-    state.caller = Caller(id, found)
-
-
-def caller_of(session: Session) -> Caller:
-    caller: Caller = session.info["request"].state.caller
-    return caller
-
-
-def only_own(session: Session, query: SelectOfScalar[M]) -> SelectOfScalar[M]:
-    """The query; on a route of the `Owner`, for the caller's own rows alone.
-
-    So it is in `get_or_404`, `first_or_404`, `page` and `numbered_page`.
-    """
-    caller = caller_of(session)
-    if session.info["request"].state.who != "owner" or caller.is_superuser:
-        return query
-    return query.where(query.column_descriptions[0]["entity"].owned_by(caller.id))
-
-
-def is_own(session: Session, user_id: int) -> bool:
-    """Whether what belongs to this user is the caller's own; to superusers everything is."""
-    caller = caller_of(session)
-    return caller.is_superuser or caller.id == user_id
-
-
-def refuse_others(session: Session, user_id: int, detail: str = NOT_YOURS) -> None:
-    """Raise 403, or 401 for who is not logged in, unless `is_own`."""
-    if not is_own(session, user_id):
-        raise HTTPException(403, detail) if caller_of(session).id else unauthorized(NO_TOKEN)
-
-
-def refuse_all_but_superusers(session: Session, detail: str) -> None:
-    if not caller_of(session).is_superuser:
-        raise HTTPException(403, detail)
-
-
-# Passwords. Argon2id with the parameters of OWASP's Password Storage Cheat Sheet: 19 MiB of
-# memory, 2 passes. At most on half of the processors at once, in each process, so that other
-# requests get their turn. New passwords wait in a queue of their own, and come from there one by
-# one: so a log-in waits for one of them at most.
-hasher = PasswordHash([Argon2Hasher(memory_cost=19 * 1024, time_cost=2, parallelism=1)])
-hashing = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "hashing")
-storing = ThreadPoolExecutor(1, "storing")
-
-B = TypeVar("B", bound=BaseModel)
-
-
-async def hash_in_turn(
-    request: Request, threads: ThreadPoolExecutor, work: Callable[..., R], *arguments: Sequence[Any]
-) -> list[R]:
-    """Do work that hashes, with each of these arguments, when it is its turn in the threads.
-
-    Raises BusyError when not all is done in the time of the request.
-    """
-    run = asyncio.get_running_loop().run_in_executor
-    try:
-        async with asyncio.timeout(max(0, db.time_left(request))):
-            return await asyncio.gather(*(run(threads, work, *each) for each in arguments))
-    except TimeoutError:
-        raise db.BusyError("Too many passwords are waiting. Please try again.") from None
-
-
-async def hash_passwords(
-    request: Request, users: Sequence[UserCreate | UserUpdate]
-) -> list[dict[str, str]]:
-    """For each user the column for the password that was sent, if one was."""
-    sent = [[u.password.get_secret_value()] for u in users if "password" in u.model_fields_set]
-    hashes = iter(await hash_in_turn(request, storing, hash_to_store, *sent))
-    return [
-        {"password_hash": next(hashes)} if "password" in user.model_fields_set else {}
-        for user in users
-    ]
-
-
-def hash_to_store(password: str) -> str:
-    return hashing.submit(hasher.hash, password).result()
-
-
-# As dependencies they are done before the transaction: hashing takes long, and others can write
-# meanwhile. (FastAPI then validates the body twice, and tells errors in it twice.) What can be
-# refused without hashing is refused before it.
-
-
-async def hash_of_new(request: Request, data: UserCreate) -> dict[str, str]:
-    if not request.state.caller.is_superuser:
-        await write_rows(request, count_sign_up)
-    return (await hash_of_each(request, [data]))[0]
-
-
-async def hash_of_each(request: Request, data: UserCreates) -> list[dict[str, str]]:
-    await write_rows(request, functools.partial(refuse_taken, users=data))
-    return await hash_passwords(request, data)
-
-
-async def hash_of_replaced(request: Request, data: UserReplacement, user_id: Id) -> dict[str, str]:
-    return await hash_of_change(request, data, user_id)
-
-
-async def hash_of_changed(request: Request, data: UserUpdate, user_id: Id) -> dict[str, str]:
-    return await hash_of_change(request, data, user_id)
-
-
-async def hash_of_change(
-    request: Request, data: UserReplacement | UserUpdate, user_id: int
-) -> dict[str, str]:
-    if not {"password", "email"} & data.model_fields_set:
-        return {}
-    check = functools.partial(check_change, data=data, user_id=user_id)
-    confirmed_by = await write_rows(
-        request, lambda session: on_condition(session, functools.partial(check, session))
-    )
-    if confirmed_by:
-        user = await user_of(request, confirmed_by)
-        if not user or user.id != user_id:  # names may change meanwhile
-            raise HTTPException(403, "The current password is wrong")
-    return (await hash_passwords(request, [data]))[0]
-
-
-HashedNew = Annotated[dict[str, str], Depends(hash_of_new)]
-HashedEach = Annotated[list[dict[str, str]], Depends(hash_of_each)]
-HashedReplaced = Annotated[dict[str, str], Depends(hash_of_replaced)]
-HashedChanged = Annotated[dict[str, str], Depends(hash_of_changed)]
-
-
-def refuse_taken(
-    session: Session, users: Sequence[UserCreate | UserUpdate], own_id: int = 0
-) -> None:
-    """Raise 409 for a name or address that another user has, or two of these."""
-    for name, column in (("username", User.username_key), ("email", User.email)):
-        sent = [getattr(user, name).lower() for user in users if name in user.model_fields_set]
-        is_taken = exists().where(col(column).in_(sent), col(User.id) != own_id)
-        if len({*sent}) < len(sent) or session.scalar(select(is_taken)):
-            raise db.ConflictError(f"{name} already exists", name)
-
-
-def check_change(
-    session: Session, data: UserReplacement | UserUpdate, user_id: int
-) -> LogIn | None:
-    """Refuse a change that may not be; the log-in that has to be right for it, if one has to."""
-    user, sent = get_or_404(session, User, user_id), data.model_dump()
-    matters = "password" in sent or sent.get("email", user.email) != user.email
-    current, confirmed_by = sent.get("current_password"), None
-    if matters and caller_of(session).id == user_id:
-        if not current:
-            raise HTTPException(403, "Your current password is needed")
-        confirmed_by = LogIn(username=user.username, password=current)
-    refuse_taken(session, [data], own_id=user_id)
-    return confirmed_by
-
-
-def is_right(password: str, password_hash: str) -> bool:
-    """Whether it is the password; in the same time where there is none, the hash being empty."""
-    hash_instead = hash_of_nobody()
-    try:
-        return hasher.verify(password, password_hash or hash_instead) and bool(password_hash)
-    except PwdlibError:  # a hash that some other program has made
-        return False
-
-
-@functools.cache
-def hash_of_nobody() -> str:
-    return hasher.hash(secrets.token_urlsafe())
-
-
-# Log-ins
-
-TRIES_TIME = timedelta(minutes=5)
-MOST_FAILURES = 10  # in that time, for a name or from an address
-MOST_SIGN_UPS = 20  # from an address
-
-
-@app.post("/token", dependencies=[Public], responses=problems(400, 401, 429, 503))
+@app.post("/token", dependencies=[Public], tags=["access"], responses=problems(400, 401, 429, 503))
 async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Token:
     """Log in with a username or an e-mail address: a token for `Authorization: Bearer`.
 
     It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
     failures for a name or from an address within 5 minutes, the right password is a 429 too.
     """
-    return await log_in(request, form)
+    return await log_ins.log_in(request, form)
 
 
-@app.post("/logout", dependencies=[Owner], status_code=204)
+@app.post("/logout", dependencies=[Owner], tags=["access"], status_code=204)
 def log_out(session: Write) -> None:
     """Log out everywhere: end all tokens of the user. In open mode there are none to end."""
     user = update(User).where(col(User.id) == caller_of(session).id)
     session.exec(user.values(stamp=new_stamp(), updated_at=User.updated_at))  # no other change
-
-
-async def log_in(request: Request, form: LogIn) -> Token:
-    """The token for a name and a password; 401 where they are wrong, 429 after many failures."""
-    if not settings.secret_key:
-        bad_request("Without SECRET_KEY there are no log-ins: clients on this machine may do all")
-    if user := await user_of(request, form):
-        return token_for(user)
-    raise unauthorized("Wrong username or password")
-
-
-async def user_of(request: Request, form: LogIn) -> User | None:
-    """The active user with this name and password; 429 after many failures, this one among them."""
-    name, password = form.username, form.password.get_secret_value()
-    user_id, password_hash = await write_rows(request, functools.partial(find_user, name=name))
-    (right,) = await hash_in_turn(request, hashing, is_right, (password, password_hash))
-    finish = functools.partial(finish_log_in, name=name, password_hash=password_hash)
-    return await write_rows(request, functools.partial(finish, user_id=user_id if right else 0))
-
-
-def find_user(session: Session, name: str) -> tuple[int, str]:
-    """The id and the password's hash of the active user with this name; else 0 and no hash."""
-    refuse_many(failures_of(session, name), MOST_FAILURES, TOO_MANY_FAILURES)
-    named = or_(col(User.username_key) == name, col(User.email) == name)
-    user = session.exec(select(User).where(named, User.is_active)).first()
-    return (user.id, user.password_hash) if user else (0, "")
-
-
-def finish_log_in(session: Session, name: str, user_id: int, password_hash: str) -> User | None:
-    """The user, if their password was right; for id 0, take note of a failure."""
-    failures = failures_of(session, name, lock=True)
-    refuse_many(failures, MOST_FAILURES, TOO_MANY_FAILURES)
-    user = session.get(User, user_id)
-    if user and user.is_active and user.password_hash == password_hash:
-        return user
-    count_one_more(session, failures)
-    return None
-
-
-def failures_of(session: Session, name: str, *, lock: bool = False) -> list[Tries]:
-    """The failures with this name and from the client's address."""
-    address = address_of(session.info["request"])
-    return tries_of(session, key_of("name", name), key_of("address", address), lock=lock)
-
-
-def count_sign_up(session: Session) -> None:
-    """Count a sign-up from the client's address, whatever comes of it; 429 after many."""
-    address = address_of(session.info["request"])
-    sign_ups = tries_of(session, key_of("sign-up", address), lock=True)
-    refuse_many(sign_ups, MOST_SIGN_UPS, "Too many sign-ups from here. Please try again later")
-    count_one_more(session, sign_ups)
-
-
-def tries_of(session: Session, *keys: str, lock: bool) -> list[Tries]:
-    """The tries with these keys. However many come at once, with `lock` each waits for the others.
-
-    Those that are old are deleted in passing.
-    """
-    retry_on_conflict(session, "key")
-    query = select(Tries).where(col(Tries.key).in_(keys)).order_by(col(Tries.key))
-    if lock:
-        forget_some(session, Tries, Tries.updated_at < now() - TRIES_TIME)
-        query = query.with_for_update()
-    found = {row.key: row for row in session.exec(query)}
-    return [found.get(key) or Tries(key=key) for key in keys]
-
-
-def count_one_more(session: Session, tries: list[Tries]) -> None:
-    for row in tries:
-        row.times = [*recent_times(row), time.time()]
-        session.add(row)
-
-
-def key_of(kind: str, text: str) -> str:
-    """Not the text itself: some type their password where the name should be."""
-    return sha256(f"{kind} {text}".encode()).hexdigest()
-
-
-def address_of(request: Request) -> str:
-    """Where a request comes from; with IPv6 the network of 64 bits, which is one customer's."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    address = getattr(address, "ipv4_mapped", None) or address  # ::ffff:192.0.2.1
-    return str(ip_network((address, 32 if address.version == 4 else 64), strict=False))
-
-
-def recent_times(row: Tries) -> list[float]:
-    since = time.time() - TRIES_TIME.total_seconds()
-    return [moment for moment in row.times if moment > since]
-
-
-TOO_MANY_FAILURES = "Too many log-ins have failed. Please try again later"
-
-
-def refuse_many(tries: list[Tries], most: int, detail: str) -> None:
-    """Raise 429 for who tried too often, until the first of the tries is old enough."""
-    many = [times for row in tries if len(times := recent_times(row)) >= most]
-    if many:
-        wait = max(times[0] for times in many) + TRIES_TIME.total_seconds() - time.time()
-        raise HTTPException(429, detail, {"Retry-After": str(max(1, math.ceil(wait)))})
-
-
-# Service --------------------------------------------------------------------------------
-
-
-@app.get("/", dependencies=[Public])
-async def read_root() -> dict[str, str]:
-    """Say what this is."""
-    return {"message": app.title, "docs": "/docs", "version": app.version}
-
-
-@app.get("/health", dependencies=[Public])
-async def read_health() -> dict[str, Any]:
-    """Whether the process answers (liveness). Asks no database."""
-    use = db.pool_use()
-    used, size = use["checked_out"], use["pool_size"]
-    numbers = {"pool_size": size, "connections_in_use": used, "connections_available": size - used}
-    return {"status": "healthy", "database": numbers}
-
-
-@app.get("/health/db", dependencies=[Public])
-def read_database_health(session: Read) -> dict[str, Any]:
-    """Whether requests can be served (readiness): 503 when the database is away or outdated."""
-    revision = MigrationContext.configure(session.connection()).get_current_revision()
-    if revision != db.newest_revision():
-        raise db.BusyError("The database is not at the newest migration")
-    use = db.pool_use()
-    stressed = use["checked_out"] >= use["pool_size"]
-    return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
 
 
 # Items ----------------------------------------------------------------------------------
@@ -1817,6 +349,12 @@ def delete_item(session: Write, item_id: Id) -> None:
 
 # Users ----------------------------------------------------------------------------------
 
+# A body with its password hashed, which is done before the transaction begins.
+NewUser = Annotated[Columns, Depends(bodies.to_create(UserCreate))]
+NewUsers = Annotated[list[Columns], Depends(bodies.to_create_each(UserCreates))]
+ReplacedUser = Annotated[Columns, Depends(bodies.to_change(UserReplacement))]
+ChangedUser = Annotated[Columns, Depends(bodies.to_change(UserUpdate))]
+
 
 @app.get("/users/", dependencies=[Superuser])
 def list_users(
@@ -1836,12 +374,12 @@ def list_users(
 
 
 @app.post("/users/", dependencies=[Anyone], status_code=201, responses=problems(429))
-def create_user(session: Write, data: UserCreate, hashed: HashedNew) -> User:
+def create_user(session: Write, data: NewUser) -> User:
     """Create a user. Username and e-mail address are unique, whatever their case.
 
     After 20 sign-ups from an address within 5 minutes, those that failed too, the next is a 429.
     """
-    return add(session, User.model_validate(data, update=hashed))
+    return add(session, User.model_validate(data))
 
 
 @app.get("/users/{user_id}", dependencies=[Owner])
@@ -1851,27 +389,25 @@ def read_user(session: Read, user_id: Id) -> User:
 
 
 @app.put("/users/{user_id}", dependencies=[Owner], responses=problems(429))
-def replace_user(
-    session: Write, user_id: Id, data: UserReplacement, hashed: HashedReplaced
-) -> User:
+def replace_user(session: Write, user_id: Id, data: ReplacedUser) -> User:
     """Replace a user, password included: fields that are left out get their defaults.
 
     For yourself, add your `current_password`.
     """
-    return get_or_404(session, User, user_id).sqlmodel_update(data.model_dump() | hashed)
+    return get_or_404(session, User, user_id).sqlmodel_update(data)
 
 
 @app.patch("/users/{user_id}", dependencies=[Owner], responses=problems(429))
-def update_user(session: Write, user_id: Id, data: UserUpdate, hashed: HashedChanged) -> User:
+def update_user(session: Write, user_id: Id, data: ChangedUser) -> User:
     """Change the fields that are sent; `is_active` and `is_superuser` are for superusers.
 
     For a new password or e-mail address of your own, add your `current_password`: without it, or
     with a wrong one, it is a 403, and a 429 after as many as end a log-in.
     """
     user = get_or_404(session, User, user_id)
-    if {"is_active", "is_superuser"} & data.model_fields_set:
+    if {"is_active", "is_superuser"} & data.keys():
         refuse_all_but_superusers(session, "is_active and is_superuser are for superusers")
-    return user.sqlmodel_update(data.model_dump() | hashed)
+    return user.sqlmodel_update(data)
 
 
 @app.delete("/users/{user_id}", dependencies=[Superuser], status_code=204)
@@ -1881,12 +417,11 @@ def delete_user(session: Write, user_id: Id) -> None:
 
 
 @app.post("/users/bulk", dependencies=[Superuser], status_code=201)
-def create_users(session: Write, data: UserCreates, hashed: HashedEach) -> list[User]:
+def create_users(session: Write, response: Response, data: NewUsers) -> list[User]:
     """Create up to 100 users: all of them, or on any conflict none."""
-    users = [User.model_validate(d, update=h) for d, h in zip(data, hashed, strict=True)]
+    users = [User.model_validate(each) for each in data]
     session.add_all(users)
-    path = session.info["request"].scope["path"]
-    session.info["response"].headers["Location"] = path.removesuffix("bulk")
+    response.headers["Location"] = app.url_path_for("list_users")
     return users
 
 
@@ -2269,8 +804,8 @@ async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIter
     while batch[1] is not None:
         yield batch[0]
         work = functools.partial(export_batch, session, format, batch[1])
-        db.restart_time(session.info["request"])
-        batch = await session.info["database"].run(work, session)
+        transaction_of(session).context.restart_time()
+        batch = await transaction_of(session).run(work, session)
 
 
 def export_batch(session: Session, format: str, after: int) -> Batch:
@@ -2368,7 +903,7 @@ async def receive_import(request: Request) -> AsyncIterator[Import]:
                 file.write(chunk)
         except ClientDisconnect:
             raise HTTPException(400, "The file did not arrive whole") from None
-        db.restart_time(request)
+        context_of(request).restart_time()
         yield Import(cast(BinaryIO, file), content_type[1].lower() == "text/csv")
 
 
@@ -2388,10 +923,10 @@ def import_products(
     bad lines.
     """
     upload.errors, upload.numbers, upload.created, upload.updated = {}, {}, 0, 0
-    db.expect_many_rows(session)
+    expect_many_rows(session)
     retry_on_conflict(session, "sku")  # another made the same product meanwhile
     for batch in import_batches(upload):
-        db.allow_more_time(session)
+        allow_more_time(session)
         import_batch(session, upload, batch)
     if upload.errors:
         bad = sorted(upload.errors)[:100]
@@ -2615,7 +1150,7 @@ def take(
 def write_products(session: Session, inserts: list[Any], updates: list[Any]) -> None:
     run = session.connection().execute
     if updates:
-        same = PRODUCT.c.id == bindparam("product_id")  # by that name: see db.first_taken
+        same = PRODUCT.c.id == bindparam("product_id")  # by that name: see kit.driver_errors
         changes = [
             {**row, "product_id": row["id"], "version": row["version"] + 1, "updated_at": now()}
             for row in updates
@@ -2852,7 +1387,7 @@ def list_notifications(
     return page(session, query, paging, sort)
 
 
-new_notifications = db.Feed(Notification)
+new_notifications = app.feed(Notification)
 LastEventId = Annotated[
     Count | None,
     BeforeValidator(lambda id: id or None),  # an empty one says that there was none yet
@@ -2870,7 +1405,7 @@ async def join_notifications(
     request: Request, last_event_id: LastEventId = None
 ) -> AsyncIterator[AsyncGenerator[Notification]]:
     """The stream counts as one of its user's until it has ended, whatever ends it."""
-    claims = request.state.claims
+    claims = context_of(request).claims
     who = (claims.sub, claims.stamp) if claims else (0, "")
     if claims and listening.count(who) >= MOST_STREAMS:
         detail = f"You have {MOST_STREAMS} event streams open already"
@@ -2884,13 +1419,13 @@ async def join_notifications(
 
 def own_of(request: Request) -> list[ColumnElement[bool]]:
     """The condition for the caller's own notifications; none for a superuser."""
-    caller: Caller = request.state.caller
+    caller = context_of(request).caller
     return [] if caller.is_superuser else [Notification.owned_by(caller.id)]
 
 
 @app.get(
     "/notifications/events",
-    dependencies=[OwnerOrPage],
+    dependencies=[access.owner_or_page],
     response_class=EventSourceResponse,
     responses=problems(429, 503) | {200: {"content": {"text/event-stream": EVENTS}}},
 )
@@ -2918,17 +1453,17 @@ async def stream_notifications(
 
 
 def is_for(request: Request, notification: Notification) -> bool:
-    caller: Caller = request.state.caller
+    caller = context_of(request).caller
     return caller.is_superuser or caller.id == notification.user_id
 
 
 async def is_still_admitted(request: Request) -> bool:
     """Look at the token, and its user, again: a stream lasts longer than they may."""
     while not new_notifications.closed:
-        db.restart_time(request)
+        context_of(request).restart_time()
         try:
-            await request.scope["route"].access.check(request, now=True)
-        except db.BusyError:
+            await access.owner_or_page.dependency.check(request, now=True)
+        except BusyError:
             await asyncio.sleep(1)
         except HTTPException:
             break
@@ -2947,7 +1482,7 @@ def notify(session: Session, order: Order, message: str) -> None:
             connection.execute(insert(Notification), values)
     except DBAPIError as error:
         # The whole transaction is gone, not the savepoint. Then SQLite has no such savepoint.
-        if db.kind_of(error) in ("retry", None):
+        if kind_of(error) in ("retry", None):
             raise
         logger.warning("order %s: no notification: %s", order.id, error.orig)
 
@@ -3056,7 +1591,7 @@ def set_tags(session: Session, post: Post, ids: list[int]) -> None:
     locked = query.with_for_update(**KEY_SHARE).execution_options(populate_existing=True)
     tags = list(session.exec(locked))
     if len(tags) < len(set(ids)):
-        raise db.ConflictError("tag_ids refers to nothing")
+        raise ConflictError("tag_ids refers to nothing")
     if post.tags != tags:  # which are in another table: the post itself has to be touched
         post.updated_at = now()
     post.tags = tags
@@ -3233,7 +1768,6 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
 # Admin ----------------------------------------------------------------------------------
 
 
-admin_access = PageAccess("superuser")
 admin_request: ContextVar[Request] = ContextVar("admin_request")
 
 
@@ -3244,12 +1778,12 @@ class AdminLogIn(AuthenticationBackend):
         self.middlewares = []
 
     def __bool__(self) -> bool:
-        return bool(settings.secret_key)  # which is when the pages show a way to log out
+        return not access.is_open()  # which is when the pages show a way to log out
 
     async def authenticate(self, request: Request) -> bool:
         admin_request.set(request)
         try:
-            await admin_access.check(request, now=True)
+            await access.page.check(request, now=True)
         except HTTPException:
             return False
         return True
@@ -3262,10 +1796,10 @@ class AdminLogIn(AuthenticationBackend):
             raise HTTPException(403, "The form has expired. Please load it again")
         try:
             sent = LogIn(username=name, password=SecretStr(password))
-            token = await log_in(request, sent)
+            token = await log_ins.log_in(request, sent)
             header = (b"authorization", f"Bearer {token.access_token}".encode())
             as_user = Request({**request.scope, "headers": [header]})
-            await admin_access.check(as_user, now=True)  # superusers alone
+            await access.page.check(as_user, now=True)  # superusers alone
         except (ValidationError, HTTPException) as error:
             if isinstance(error, HTTPException) and error.status_code == 429:
                 raise
@@ -3280,7 +1814,7 @@ class AdminLogIn(AuthenticationBackend):
         if not is_form_token((await request.form()).get("csrf_token")):
             raise HTTPException(403, "The page has expired. Please load it again")
         if await self.authenticate(request):
-            await write_rows(request, log_out)
+            await database.writer.do(request, log_out)
         answer = RedirectResponse(request.url_for("admin:login"), 302)
         set_cookie(request, answer, "token", "", 0)
         return answer
@@ -3330,7 +1864,7 @@ class FormTokens:
 
 def form_token(session: str) -> str:
     """With a key of its own: signed with that of tokens, it could be made to be one's signature."""
-    key = f"forms {signing_key()}" if settings.secret_key else ""
+    key = f"forms {access.signing_key()}" if not access.is_open() else ""
     return hmac.digest(key.encode(), session.encode(), "sha256").hex()
 
 
@@ -3368,6 +1902,9 @@ class BodyForm(wtforms.Form):
                 wrong.errors = [*wrong.errors, e["msg"]]
             return False
         return is_valid
+
+
+B = TypeVar("B", bound=BaseModel)
 
 
 def body_of(body: type[B], sent: dict[str, Any]) -> B:
@@ -3430,6 +1967,13 @@ class RefusedError(Exception):
     """What a form asked for and a rule of the shop refused, in a sentence."""
 
 
+def hashing_of(route: Any) -> Any:
+    """The dependency that gives a route its `data` with a password hashed, if it has one."""
+    data = inspect.signature(route).parameters.get("data")
+    given = get_args(data.annotation)[1:2] if data else ()
+    return getattr(given[0], "dependency", None) if given else None
+
+
 class AdminView(ModelView):
     """An entity's pages. Its forms send what its routes take, and do what its routes do."""
 
@@ -3485,7 +2029,8 @@ class AdminView(ModelView):
         return type("Form", (BodyForm,), {"body": body, **fields})
 
     def body(self, is_edit: bool) -> type[BaseModel]:
-        found: type[BaseModel] = get_type_hints(self.routes[is_edit])["data"]
+        route = self.routes[is_edit]
+        found: type[BaseModel] = get_type_hints(hashing_of(route) or route)["data"]
         return found
 
     async def get_list_value(self, obj: Any, prop: str, request: Any = None) -> tuple[Any, Any]:
@@ -3523,8 +2068,7 @@ class AdminView(ModelView):
 
     async def run(self, request: Request, route: Any, data: Any, *ids: int) -> Any:
         """Call a route's function, for each of the ids, in one transaction."""
-        session = db.new_session(db.writer, request, Response())
-        session.info["alone"] = len(ids) > 1
+        session = database.writer.session(request, alone=len(ids) > 1)
         names = inspect.signature(route).parameters
         values: dict[str, Any] = {"session": session}
         id_names = [name for name in names if name.endswith("_id")]
@@ -3540,13 +2084,12 @@ class AdminView(ModelView):
             return row
 
         try:
-            if "hashed" in names:
-                hash_of = get_args(names["hashed"].annotation)[1].dependency
-                values["hashed"] = await hash_of(request, data, *ids)
-            return await db.writer.run(work, session)
+            if (hashed := hashing_of(route)) and data:
+                values["data"] = await hashed(request, data, *ids)
+            return await database.writer.run(work, session)
         except HTTPException as error:
             raise RefusedError(error.detail) from None
-        except (db.ConflictError, db.InvalidValueError, db.BusyError) as error:
+        except (ConflictError, InvalidValueError, BusyError) as error:
             raise RefusedError(str(error)) from None
         except ValidationError as error:
             raise RefusedError(error.errors(include_input=False)[0]["msg"]) from None
@@ -3556,10 +2099,12 @@ class AdminView(ModelView):
 
     async def _run_query(self, stmt: Any) -> Any:
         request = admin_request.get()
-        return await read_rows(request, lambda s: s.execute(stmt).scalars().unique().all())
+        return await database.reader.do(request, lambda s: s.execute(stmt).scalars().unique().all())
 
     async def _run_arbitrary_query(self, stmt: Any) -> Any:
-        return await read_rows(admin_request.get(), lambda session: session.execute(stmt).all())
+        return await database.reader.do(
+            admin_request.get(), lambda session: session.execute(stmt).all()
+        )
 
     def _stmt_by_identifier(self, identifier: str) -> Any:
         if not is_id(identifier):
@@ -3861,7 +2406,7 @@ class ShopAdmin(Admin):
 
     @login_required
     async def index(self, request: Request) -> Response:
-        numbers = await read_rows(request, dashboard)
+        numbers = await database.reader.do(request, dashboard)
         return await self.templates.TemplateResponse(request, "dashboard.html", numbers)
 
     @staticmethod
@@ -4010,14 +2555,14 @@ def without_scripts(svg: Any) -> Any:
 
 admin = ShopAdmin(
     app,
-    db.writer.engine,
+    database.writer.engine,
     title=settings.app_name,
     favicon_url="/static-offline-docs/favicon.png",
     templates_dir=str(Path(__file__).with_name("templates")),
     middlewares=[Middleware(FormTokens)],
     authentication_backend=AdminLogIn(),
 )
-admin_mount = app.routes[-1]
+app.known.append(app.routes[-1])
 # sqladmin logs out with a GET, which a link or an image of any page can make.
 admin_routes = {cast(Any, route).name: cast(Any, route) for route in admin.admin.routes}
 admin_routes["logout"].methods = {"POST"}
@@ -4036,7 +2581,7 @@ async def on_busy_page(request: Request, error: Exception) -> Response:
     return cast(Response, page)
 
 
-admin.admin.add_exception_handler(db.BusyError, on_busy_page)
+admin.admin.add_exception_handler(BusyError, on_busy_page)
 admin.add_view(Dashboard)
 for view in AdminView.__subclasses__():
     admin.add_view(view)
@@ -4044,116 +2589,16 @@ for view in AdminView.__subclasses__():
 
 # Command line ---------------------------------------------------------------------------
 
-cli = typer.Typer(
-    help=f"{settings.app_name}. Without a command: serve.",
-    add_completion=False,
-    pretty_exceptions_show_locals=False,  # among them are passwords
-)
-
-
-@cli.command()
-def serve(
-    host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    workers: Annotated[int, typer.Option(min=1)] = 1,
-    reload: bool = False,
-) -> None:
-    """Migrate the database, then serve the API."""
-    if settings.migrate_on_start:
-        migrate_or_exit()
-    if not settings.secret_key:
-        print("Only clients on this machine are let in, since SECRET_KEY is not set.", flush=True)
-    uvicorn.run(
-        app if workers == 1 and not reload else "main:app",
-        host=host,
-        port=port,
-        workers=workers,
-        reload=reload,
-        app_dir=str(Path(__file__).parent),
-        timeout_graceful_shutdown=10,
-        timeout_worker_healthcheck=60,  # of seconds that a worker may need to import all this
-    )
-
-
-def migrate_or_exit() -> None:
-    try:
-        db.migrate()
-    except (SQLAlchemyError, TypeError, TimeoutError) as error:  # TypeError: an unknown option
-        sys.exit(f"The database cannot be used: {getattr(error, 'orig', error)}")
-
-
-@cli.command()
-def migrate() -> None:
-    """Bring the database to the newest revision."""
-    migrate_or_exit()
-    print(f"The database is at revision {db.newest_revision()}.")
-
-
-@cli.command()
-def createsuperuser(
-    username: Annotated[str, typer.Option(prompt=True)],
-    email: Annotated[str, typer.Option(prompt="E-mail")],
-    password: Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)],
-) -> None:
-    """Create a user who may do everything; asks for what is not given."""
-    try:
-        data = UserCreate(username=username, email=email, password=SecretStr(password))
-    except ValidationError as error:
-        wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
-        sys.exit("; ".join(wrong))
-    migrate_or_exit()
-    state = {"is_superuser": True, "password_hash": hasher.hash(password)}
-    with Session(db.writer.engine) as session:
-        session.add(User.model_validate(data, update=state))
-        try:
-            session.commit()
-        except DBAPIError as error:
-            session.rollback()
-            sys.exit(str(db.explain(error) or error.orig))
-    print(f"{username} may do everything now.")
-
-
-@cli.command()
-def backup(file: Path) -> None:
-    """Copy a SQLite database to FILE, consistently, while it is in use.
-
-    FILE is created, for its owner alone to read: nothing that is there already is written to.
-    """
-    url = make_url(settings.database_url)
-    if url.get_backend_name() != "sqlite":
-        tool = "pg_dump" if url.get_backend_name() == "postgresql" else "mariadb-dump or mysqldump"
-        sys.exit(f"This copies SQLite databases. For {url.get_backend_name()} use {tool}.")
-    database = Path(str(url.database))
-    if not database.exists():
-        sys.exit(f"{database} does not exist.")
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))  # which goes through no link
-    except FileExistsError:
-        sys.exit(f"{file} exists already.")
-    except OSError as error:
-        sys.exit(f"Cannot copy {database} to {file}: {error.strerror}.")
-    try:
-        with closing(
-            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
-        ) as source:
-            source.execute("VACUUM INTO ?", [str(file.absolute())])  # it takes an empty file alone
-    except BaseException as error:
-        file.unlink(missing_ok=True)
-        if not isinstance(error, sqlite3.Error):
-            raise
-        sys.exit(f"Cannot copy {database} to {file}: {error}.")
-    print(f"Copied to {file}.")
-
-
+cli = Commands(app, User, UserCreate)
 Total = Annotated[int, typer.Option(min=0)]
 
 
 @cli.command()
 def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
     """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
-    migrate_or_exit()
+    cli.migrate_or_exit()
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
-    with Session(db.writer.engine) as session, Progress(*PROGRESS) as progress:
+    with Session(database.writer.engine) as session, Progress(*PROGRESS) as progress:
         tables = SQLModel.metadata.sorted_tables
         if any(session.connection().execute(table.select().limit(1)).first() for table in tables):
             sys.exit("This database has data already; the demo fills an empty one.")
@@ -4171,7 +2616,7 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
         fill(Item, len(DEMO_ITEMS), demo_items(dice))
         fill(Category, len(SHELVES), demo_categories())
         fill(Product, products, demo_products(products, dice, ids(Category)))
-        fill(User, users, demo_users(users, dice, hasher.hash(password)))
+        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
         fill(Account, users, demo_accounts(dice, ids(User)))
         fill(Transfer, users // 2, demo_transfers(users // 2, dice, ids(Account)))
         fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
@@ -4361,12 +2806,5 @@ def demo_payment(order: Order, account_id: int) -> dict[str, Any]:
     }
 
 
-# After all routes: a path without parameters comes before one with them, in whatever order
-# the sections have them, so that /users/page is not the user with the id "page".
-documented = sorted(app.routes, key=lambda route: getattr(route, "tags", None) != ["service"])
-app.router.routes.sort(key=lambda route: "{" in getattr(route, "path", ""))
-
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    is_command = arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
-    cli(arguments if is_command else ["serve", *arguments])
+    cli.run(sys.argv[1:])

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import mysql
 from sqlmodel import SQLModel
 
 import db
-import models
+import kit
 
 LOCK = 20261121  # any number, the same in every process
 WAIT = 600  # seconds
@@ -72,7 +72,7 @@ def render_item(kind: str, item: Any, autogen_context: AutogenContext) -> str | 
     """Write plain `sa.` types into new versions, so that they never depend on models.py."""
     if kind != "type":
         return False
-    if isinstance(item, models.MoneyType):
+    if isinstance(item, kit.MoneyType):
         return 'sa.Numeric(14, 2).with_variant(sa.Integer(), "sqlite")'
     return f"sa.{item.impl_instance!r}" if isinstance(item, sa.TypeDecorator) else False
 

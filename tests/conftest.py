@@ -51,15 +51,18 @@ from sqlalchemy import Engine, NullPool, create_engine, make_url, update
 from sqlmodel import col
 
 import db
+import kit
 import main
+from kit import passwords
+from kit.database import Connections
 from models import User
 
 Json = Any
 
 # Hashing a password is slow on purpose. The app in this process does it quickly; the servers
 # that the tests start, and the test that looks at the hash, do it as it is meant.
-SLOW_HASHER = main.hasher
-main.hasher = PasswordHash([Argon2Hasher(memory_cost=8, time_cost=1, parallelism=1)])
+SLOW_HASHER = passwords.hasher
+passwords.hasher = PasswordHash([Argon2Hasher(memory_cost=8, time_cost=1, parallelism=1)])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -125,19 +128,20 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of the database under test, migrated; the app is connected to it."""
     connect(own_copy(request.param))
     yield db.settings.database_url
-    db.disconnect()
+    db.database.close()
 
 
 def connect(url: str) -> None:
     """Have the app use this database."""
     db.settings.database_url = url
-    db.writer, db.reader = connected(url)
-    db.async_engine.cache_clear()
+    db.database.writer, db.database.reader = connected(url)
+    db.async_session.engines.clear()
 
 
 @functools.cache
-def connected(url: str) -> tuple[db.Database, db.Database]:
-    return db.open_databases()  # which are those of the settings
+def connected(url: str) -> tuple[Connections, Connections]:
+    new = kit.Database(db.settings)  # which name it by now
+    return new.writer, new.reader
 
 
 class AppTransport(httpx2.BaseTransport):
@@ -193,7 +197,7 @@ def app_client(client_at: Callable[[str], httpx2.Client]) -> Iterator[httpx2.Cli
 @pytest.fixture
 def client(app_client: httpx2.Client) -> httpx2.Client:
     """A client of the app, whose database is empty and counts its ids from 1."""
-    empty(db.writer.engine)
+    empty(db.database.writer.engine)
     return app_client
 
 
@@ -287,7 +291,7 @@ def built(make: Make) -> Callable[[Build], None]:
     """`built(shop)`: what that function makes; from the second test on, copies of the same rows."""
 
     def build(shop: Build) -> None:
-        key, engine = (db.settings.database_url, shop), db.writer.engine
+        key, engine = (db.settings.database_url, shop), db.database.writer.engine
         if key in BUILT:
             rows, made = BUILT[key]
             load(engine, rows)

@@ -109,7 +109,7 @@ def make_template(url: str) -> None:
     template = template_of(url)
     create_database(template)
     before, db.settings.database_url = db.settings.database_url, template
-    db.migrate()
+    db.migrations.run()
     db.settings.database_url = before
 
 

@@ -184,11 +184,11 @@ def in_document(part: Any) -> Iterator[tuple[str, int]]:
 
 def patterns() -> list[tuple[str, int]]:
     """Every pattern of the service that input meets."""
-    import db
     import main
-    import models
 
-    code = (pattern for module in (main, models, db) for pattern in in_code(module))
+    ours = ("main", "models", "db", "kit")
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in ours]
+    code = (pattern for module in modules for pattern in in_code(module))
     return list(dict.fromkeys([*code, *in_document(main.app.openapi())]))
 
 

@@ -12,12 +12,12 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Build, Json, Make, log_in, pages, three_users
-from fastapi import APIRouter, FastAPI
 from servers import Process
 from sqlmodel import SQLModel
 from starlette.routing import BaseRoute
 
 import db
+import kit
 import main
 
 # Who gets which status
@@ -277,7 +277,7 @@ def callers(shop: httpx2.Client) -> Callers:
 
 def stored() -> dict[str, list[Any]]:
     """All that is in the database."""
-    with db.writer.engine.connect() as connection:
+    with db.database.writer.engine.connect() as connection:
         tables = SQLModel.metadata.tables.items()
         return {
             name: sorted(map(str, connection.execute(sa.select(table)))) for name, table in tables
@@ -303,7 +303,7 @@ def test_every_route_but_the_documentation_says_who_may_call_it() -> None:
     undeclared = {
         path
         for path, route in routes
-        if not (isinstance(route, main.Route) and isinstance(route.access, main.Access))
+        if not (isinstance(route, kit.Route) and route.gate)
         and not path.startswith("/admin")  # whose pages have a log-in of their own: test_admin.py
     }
     assert undeclared == UNDECLARED
@@ -317,26 +317,11 @@ def test_the_matrix_has_every_route_and_no_other() -> None:
     assert rows == {
         f"{method} {route.path_format}"
         for _, route in all_routes(main.app.routes)
-        if isinstance(route, main.Route)
+        if isinstance(route, kit.Route)
         for method in route.methods or ()
     }
     assert rows <= set(MATRIX)  # a row with something special never stands for the plain one
     assert set(PATHS) | set(BODIES) <= set(MATRIX)
-
-
-@pytest.mark.parametrize("dependencies", [[], [main.Anyone, main.Owner]], ids=["none", "two"])
-def test_a_route_that_does_not_say_who_may_call_it_cannot_be_defined(
-    dependencies: list[Any],
-) -> None:
-    def open_door() -> None: ...
-
-    app, router = FastAPI(), APIRouter(route_class=main.Route)
-    app.router.route_class = main.Route
-    with pytest.raises(TypeError, match="open_door has to say once who may call it"):
-        app.get("/door", dependencies=dependencies)(open_door)
-    with pytest.raises(TypeError, match="open_door has to say once who may call it"):
-        router.post("/door", dependencies=dependencies)(open_door)
-    assert "/door" not in {path for path, _ in all_routes([*app.routes, *router.routes])}
 
 
 # The matrix
@@ -654,7 +639,7 @@ def test_an_idempotency_key_is_its_users_own(shop: httpx2.Client, callers: Calle
 def test_what_was_answered_to_a_user_is_gone_with_them(
     shop: httpx2.Client, callers: Callers, method: str, path: str
 ) -> None:
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         for table in ("payment", "transfer", "account"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
     for user, headers in ((1, callers.ann), (2, callers.bob)):

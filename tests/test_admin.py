@@ -300,7 +300,7 @@ def test_lists_show_relations_by_name_search_filter_sort_and_page(
 def test_rows_are_filtered_by_when_they_were_created(
     shop: httpx2.Client,
 ) -> None:
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         for id, days in ((1, 2), (2, 40)):
             then = {"created_at": datetime.now(UTC) - timedelta(days=days)}
             connection.execute(sa.update(Order).where(sa.column("id") == id).values(then))

@@ -306,9 +306,9 @@ def test_the_tree_is_one_query_whatever_its_depth(client: httpx2.Client, make: M
     def note(*args: Json) -> None:
         queries.append(args[2])
 
-    sa.event.listen(db.reader.engine, "before_cursor_execute", note)
+    sa.event.listen(db.database.reader.engine, "before_cursor_execute", note)
     response = client.get("/categories/tree")
-    sa.event.remove(db.reader.engine, "before_cursor_execute", note)
+    sa.event.remove(db.database.reader.engine, "before_cursor_execute", note)
     assert (response.status_code, len(queries)) == (200, 1)
     branch, names = response.json(), []
     while branch:

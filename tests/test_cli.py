@@ -18,6 +18,7 @@ from servers import free_port, serving
 from typer.testing import CliRunner
 
 import db
+import kit
 import main
 
 
@@ -78,7 +79,7 @@ def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(client: httpx2
 MEMORY = Path("/proc/self/status")
 TAKEN = f"""
 import main, db, re
-db.migrate()
+db.migrations.run()
 print(re.search(r"VmRSS:\\s+(\\d+) kB", open("{MEMORY}").read())[1])
 """
 
@@ -244,12 +245,12 @@ sys.addaudithook(look)  # which hears of it before the file is opened
 import db
 """
 WAYS = {
-    "the service": "db.migrate()",
+    "the service": "db.migrations.run()",
     "alembic": "alembic.config.main(['upgrade', 'head'])",
-    "the writer": "db.writer.engine.connect()",
-    "the reader": "db.reader.engine.connect()",
-    "async def": "async def connect():\n    async with db.async_engine().connect():\n        pass"
-    "\nasyncio.run(connect())",
+    "the writer": "db.database.writer.engine.connect()",
+    "the reader": "db.database.reader.engine.connect()",
+    "async def": "async def connect():\n    async with db.async_session.session() as session:\n"
+    "        await session.connection()\nasyncio.run(connect())",
 }
 NAMES = {"a link": "{}/link.db", "a URI": "file:{}/app.db?uri=true"}
 
@@ -332,7 +333,7 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stopped:
-        db.read_settings()
+        kit.read_settings(db.Settings)
     assert str(stopped.value).startswith(f"Bad setting: {name}: ")
     assert "\n" not in str(stopped.value)
 
@@ -340,7 +341,7 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(
 def test_any_site_may_be_let_in_where_one_has_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORS_ORIGINS", "*")
     monkeypatch.setenv("SECRET_KEY", KEY)
-    assert db.read_settings().cors_origins == "*"
+    assert kit.read_settings(db.Settings).cors_origins == "*"
 
 
 def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""SQLite's writers that wait together commit together: `db.CommonCommits`."""
+"""SQLite's writers that wait together commit together: `commits.CommonCommits`."""
 
 import asyncio
 import sqlite3
@@ -13,6 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 import db
+import kit
+from kit import commits, engines
 
 Work = Callable[[sa.Connection], Any]
 
@@ -21,12 +23,14 @@ class Writer:
     """A writer on a database of its own, whose commits are counted."""
 
     def __init__(self, folder: Path) -> None:
-        self.engine = db.new_engine(f"sqlite+pysqlite:///{folder}/c.db", 1, 0, writes=True)
+        self.engine = engines.new_engine(
+            db.settings, f"sqlite+pysqlite:///{folder}/c.db", 1, 0, writes=True
+        )
         self.commits, self.answered_by_then = 0, list[int]()
         with self.engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
         sa.event.listen(self.engine, "commit", self.on_commit)
-        self.threads = db.CommonCommits(self.engine)
+        self.threads = commits.CommonCommits(self.engine)
         self.answers = list[asyncio.Task[Any]]()
 
     def on_commit(self, _: sa.Connection) -> None:
@@ -68,7 +72,7 @@ def insert(id: int) -> Work:
 
 @pytest.fixture
 def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
-    monkeypatch.setattr(db.CommonCommits, "LONGEST", 5)
+    monkeypatch.setattr(commits.CommonCommits, "LONGEST", 5)
     writer = Writer(tmp_path)
     yield writer
     writer.engine.dispose()
@@ -92,7 +96,7 @@ def test_when_the_transaction_is_lost_all_are_told_to_try_again(writer: Writer) 
         connection.exec_driver_sql("ROLLBACK")
 
     told = writer.together(insert(1), insert(2), lose, insert(3))
-    assert [type(answer) for answer in told[:3]] == [db.BusyError] * 3
+    assert [type(answer) for answer in told[:3]] == [kit.BusyError] * 3
     assert (told[3], writer.stored()) == (3, [3])
 
 
@@ -103,7 +107,7 @@ def test_nobody_waits_for_the_end_of_what_may_take_long(writer: Writer) -> None:
 
 
 def test_no_more_join_after_a_while(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db.CommonCommits, "LONGEST", 0)
+    monkeypatch.setattr(commits.CommonCommits, "LONGEST", 0)
     assert writer.together(insert(1), insert(2), insert(3)) == [1, 2, 3]
     assert writer.commits == 3
 
@@ -115,7 +119,7 @@ def test_a_commit_that_fails_is_told_to_all_with_its_cause(writer: Writer) -> No
     sa.event.listen(writer.engine, "commit", fail)
     told = writer.together(insert(1), insert(2))
     sa.event.remove(writer.engine, "commit", fail)
-    assert [type(answer) for answer in told] == [db.BusyError] * 2
+    assert [type(answer) for answer in told] == [kit.BusyError] * 2
     assert "disk I/O error" in str(told[0].__cause__)
     assert writer.together(insert(3)) == [3]
     assert writer.stored() == [3]
@@ -146,7 +150,9 @@ def test_who_connects_first_waits_for_another_process_that_is_writing(tmp_path: 
     with sqlite3.connect(tmp_path / "new.db", isolation_level=None) as other:
         other.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
         other.execute("BEGIN IMMEDIATE")  # in the journal mode of every new database
-        engine = db.new_engine(f"sqlite+pysqlite:///{tmp_path}/new.db", 1, 0, writes=True)
+        engine = engines.new_engine(
+            db.settings, f"sqlite+pysqlite:///{tmp_path}/new.db", 1, 0, writes=True
+        )
         with ThreadPoolExecutor(1) as thread:
             connecting = thread.submit(engine.connect)
             time.sleep(0.1)

@@ -275,7 +275,7 @@ def test_a_fault_of_ours_is_a_problem_too_and_says_nothing_about_it(
     def broken(*_: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(db, "new_session", broken)
+    monkeypatch.setattr(db.database.reader, "session", broken)
     problem = assert_problem(client.get("/items/"), 500)
     assert "secret" not in str(problem)
 

@@ -713,7 +713,7 @@ def test_bulk_deactivation_changes_the_etags_of_those_it_deactivates(
         make("users")
     client.delete("/users/3/soft")
     long_ago = datetime.now(UTC) - timedelta(days=400)
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         idle = sa.update(User).where(sa.column("id") > 1)
         connection.execute(idle.values(updated_at=long_ago))
     assert client.patch("/users/bulk/deactivate?days=10").json() == {"deactivated_count": 2}

@@ -25,7 +25,8 @@ from conftest import KEY, Json, another_database, log_in, pages, three_users
 from databases import HOME, SERVERS, kind_of
 from servers import Process, Proxy, assert_busy, open_shop, order, running, serving, wait_for
 
-from models import Notification, User, now
+from kit import now
+from models import Notification, User
 
 pytestmark = pytest.mark.every_database
 

@@ -23,7 +23,9 @@ from databases import URLS, empty, own_copy
 from starlette.requests import Request as StarletteRequest
 
 import db
+import kit
 import main
+from kit import conditions, local
 
 CORPUS: dict[str, Any] = json.loads(Path(__file__).with_name("hostile.json").read_text())
 VALUES: list[str] = [
@@ -174,7 +176,7 @@ def assert_alike_everywhere(client: httpx2.Client, requests: list[Request], fill
     sa.event.listen(sa.Engine, "before_cursor_execute", note)
     for url in URLS:
         connect(own_copy(url))
-        empty(db.writer.engine)
+        empty(db.database.writer.engine)
         fill(Make(client))
         answers = {}
         for request in told[0] if told else requests:
@@ -259,7 +261,7 @@ def test_a_pattern_that_takes_more_than_linear_time_is_known_for_it(
 
 def test_every_pattern_that_input_meets_takes_linear_time() -> None:
     found = patterns.patterns()
-    assert {main.PAIRS.pattern, main.TAG, r"^[^\x00]*$"} < {pattern for pattern, _ in found}
+    assert {local.PAIRS.pattern, conditions.TAG, r"^[^\x00]*$"} < {pattern for pattern, _ in found}
     assert [pattern for pattern, flags in found if patterns.fault(pattern, flags)] == []
 
 
@@ -299,11 +301,11 @@ def read_the_worst() -> None:
     for name, value in HEADERS_AT_WORST:
         headers = [(name.encode(), value.encode())]
         request = StarletteRequest({"type": "http", "client": ("127.0.0.1", 1), "headers": headers})
-        main.is_on_this_machine(request.scope)
-        main.cookies_of(request)
-        main.names_tag([value], '"1"', weak=True)
+        local.is_on_this_machine(request.scope)
+        kit.cookies_of(request)
+        conditions.names_tag([value], '"1"', weak=True)
         main.FILE_TYPE.fullmatch(value)
-        db.JSON_LIKE.fullmatch(value)
+        kit.json.JSON_LIKE.fullmatch(value)
     for text in ("'" * LONG, "' " * (LONG // 2) + "x", " " * LONG):
         main.csv_cell(text)
         main.value_of("name", text)

@@ -88,14 +88,14 @@ def is_repeated(answer: httpx2.Response, first: httpx2.Response) -> bool:
 
 
 def keys() -> list[Any]:
-    with db.writer.engine.connect() as connection:
+    with db.database.writer.engine.connect() as connection:
         query = sa.select(IdempotencyKey.__table__.c.key)  # type: ignore[attr-defined]
         return sorted(connection.scalars(query))
 
 
 def age_keys(**by: float) -> None:
     """Set back when the keys that there are were made, from now."""
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         then = datetime.now(UTC) - timedelta(**by)
         connection.execute(sa.update(IdempotencyKey).values(created_at=then))
 
@@ -105,7 +105,7 @@ def store_keys(*names: str, **ago: float) -> None:
     created_at = datetime.now(UTC) - timedelta(**ago)
     same = {"route": "create_order", "user_id": 0, "fingerprint": "x", "status": 201}
     rows = [{"key": name, "created_at": created_at, "headers": {}, "body": ""} for name in names]
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         connection.execute(sa.insert(IdempotencyKey), [same | row for row in rows])
 
 

@@ -21,9 +21,12 @@ from servers import Process, at_once, create_user, serving, statuses
 from sqlmodel import Session, col, select
 
 import db
+import kit
 import main
-from main import NOT_YOURS
-from models import Tries, User
+from kit import passwords
+from kit.log_ins import Tries
+from kit.ownership import NOT_YOURS
+from models import User
 
 At = Callable[[str], httpx2.Client]
 Close = Callable[[], None]
@@ -53,18 +56,18 @@ def try_name(client: httpx2.Client, name: str, password: str = "Password1") -> h
 
 
 def stored(user_id: int) -> User:
-    with Session(db.writer.engine) as session:
+    with Session(db.database.writer.engine) as session:
         return session.get_one(User, user_id)
 
 
 def failures() -> list[Tries]:
-    with Session(db.writer.engine) as session:
+    with Session(db.database.writer.engine) as session:
         return list(session.exec(select(Tries)))
 
 
 def age_failures(seconds: float, last: int | None = None) -> None:
     """Make the failures (of each row the last so many) that much older."""
-    with Session(db.writer.engine) as session:
+    with Session(db.database.writer.engine) as session:
         for row in session.exec(select(Tries)):
             kept = [] if last is None else row.times[:-last]
             row.times = [moment - seconds for moment in row.times[len(kept) :]] + kept
@@ -267,7 +270,7 @@ def test_refused_tries_are_not_failures_that_make_it_last(shop: httpx2.Client) -
 @pytest.mark.every_database
 def test_failures_are_deleted_in_passing_when_they_are_old(shop: httpx2.Client) -> None:
     try_name(shop, "nobody", "Wrong1")
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
         connection.execute(sa.update(Tries).values(updated_at=long_ago))
     log_in(shop, "ann")
@@ -282,7 +285,7 @@ def test_a_log_in_that_succeeds_records_nothing(shop: httpx2.Client) -> None:
 
 def test_failures_keep_no_names_in_clear(shop: httpx2.Client) -> None:
     try_name(shop, "Password1", "ann")
-    with db.writer.engine.connect() as connection:
+    with db.database.writer.engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT * FROM log_in_failures")).all()
     assert len(rows) == 2
     assert not re.search(r"password1|127\.0\.0\.1|ann", str(rows), re.IGNORECASE)
@@ -515,7 +518,7 @@ def test_a_token_stays_dead_when_its_user_is_activated_again(
     shop: httpx2.Client, method: str, path: str, body: Json
 ) -> None:
     root, old = log_in(shop, "root"), log_in(shop, "ann")
-    with db.writer.engine.begin() as connection:  # for the one that is about idle users
+    with db.database.writer.engine.begin() as connection:  # for the one that is about idle users
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
         connection.execute(sa.update(User).where(col(User.id) == ANN).values(updated_at=long_ago))
     assert shop.request(method, path, json=body, headers=root).status_code == 200
@@ -609,7 +612,7 @@ def test_the_current_password_is_that_of_the_user_whoever_has_the_name_by_then(
         return stored(BOB)
 
     ann = log_in(shop, "ann")
-    monkeypatch.setattr(main, "user_of", bob)
+    monkeypatch.setattr(main.log_ins, "user_of", bob)
     body = {"password": "Password2", "current_password": "Password1"}
     refused = shop.patch(f"/users/{ANN}", json=body, headers=ann)
     assert (refused.status_code, refused.json()["detail"]) == (403, WRONG)
@@ -697,8 +700,8 @@ def _nothing_is_hashed() -> Iterator[None]:
     """All threads that hash are busy until the end of the test: an answer came without them."""
     done = threading.Event()
     for _ in range(max(1, (os.cpu_count() or 1) // 2)):
-        main.hashing.submit(done.wait)
-    main.storing.submit(done.wait)
+        passwords.hashing.submit(done.wait)
+    passwords.storing.submit(done.wait)
     yield
     done.set()
 
@@ -765,7 +768,7 @@ def test_what_can_be_told_without_hashing_is_told_before_it(
 
 def test_a_log_in_does_not_wait_for_the_sign_ups_that_wait(shop: httpx2.Client) -> None:
     done = threading.Event()
-    main.storing.submit(done.wait)
+    passwords.storing.submit(done.wait)
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(sign_up, shop, "eve")
         log_in(shop, "ann")
@@ -911,9 +914,9 @@ def test_the_document_says_which_routes_need_a_log_in_and_they_do(shop: httpx2.C
             assert not required or {"401", "403"} <= set(operation["responses"])
             needs[method, path] = required
     limited = {
-        (method.lower(), route.path_format): route.access.who in ("owner", "superuser")
+        (method.lower(), route.path_format): route.who in ("owner", "superuser")
         for route in main.app.routes
-        if isinstance(route, main.Route)
+        if isinstance(route, kit.Route)
         for method in route.methods or ()
     }
     assert needs == limited

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.every_database
 @pytest.fixture
 def config(new_database: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(db.settings, "database_url", db.Settings.usual_url(new_database))
-    return db.alembic_config()
+    return db.migrations.config
 
 
 def tables(url: str) -> set[str]:
@@ -118,7 +118,7 @@ def test_processes_that_start_at_once_migrate_once(new_database: str) -> None:
     for process in running:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert out == f"The database is at revision {db.newest_revision()}.\n"
+        assert out == f"The database is at revision {db.migrations.newest}.\n"
     url = db.Settings.usual_url(new_database)
     assert url is not None
     assert tables(url) == {*SQLModel.metadata.tables, "alembic_version"}

@@ -21,12 +21,12 @@ ONE = [{"product_id": 1, "quantity": 1}]
 def no_table() -> Iterator[None]:
     """While this lasts, there is no table to write a notification to."""
     away = "notification_away"
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         connection.exec_driver_sql(f"ALTER TABLE notification RENAME TO {away}")
     try:
         yield
     finally:
-        with db.writer.engine.begin() as connection:
+        with db.database.writer.engine.begin() as connection:
             connection.exec_driver_sql(f"ALTER TABLE {away} RENAME TO notification")
 
 
@@ -35,12 +35,12 @@ def one_for_each_user() -> Iterator[None]:
     """While this lasts, the table refuses a second notification for the same user."""
     table = sa.Table("notification", sa.MetaData(), sa.Column("user_id", sa.Integer))
     index = sa.Index("one_for_each_user", table.c.user_id, unique=True)
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         index.create(connection)
     try:
         yield
     finally:
-        with db.writer.engine.begin() as connection:
+        with db.database.writer.engine.begin() as connection:
             index.drop(connection)
 
 
@@ -235,13 +235,13 @@ def test_a_transaction_that_sqlite_has_undone_does_not_go_on(
         for connection in interrupted:
             connection.set_progress_handler(None, 0)
 
-    sa.event.listen(db.writer.engine, "before_cursor_execute", interrupt)
-    sa.event.listen(db.writer.engine, "handle_error", go_on, insert=True)
+    sa.event.listen(db.database.writer.engine, "before_cursor_execute", interrupt)
+    sa.event.listen(db.database.writer.engine, "handle_error", go_on, insert=True)
     try:
         answer = client.patch("/orders/1/status?new_status=cancelled")
     finally:
-        sa.event.remove(db.writer.engine, "before_cursor_execute", interrupt)
-        sa.event.remove(db.writer.engine, "handle_error", go_on)
+        sa.event.remove(db.database.writer.engine, "before_cursor_execute", interrupt)
+        sa.event.remove(db.database.writer.engine, "handle_error", go_on)
     assert interrupted
     assert answer.status_code == 503
     assert client.get("/orders/1").json()["status"] == "pending"

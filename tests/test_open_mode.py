@@ -7,7 +7,7 @@ import pytest
 from conftest import KEY, ORIGIN, Make
 
 import db
-import main
+import kit
 
 At = Callable[[str], httpx2.Client]
 Close = Callable[[], None]
@@ -215,7 +215,7 @@ LAMP = {"title": "Lamp", "price": 1}
 
 @pytest.fixture
 def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "ORIGINS", ["https://shop.example"])
+    monkeypatch.setattr(db.settings, "cors_origins", "https://shop.example")
 
 
 @pytest.mark.usefixtures("_named")
@@ -253,7 +253,7 @@ def test_what_a_page_of_another_site_sends_is_refused(
 
 
 def test_where_no_origin_is_named_an_empty_one_is_not_either(client: httpx2.Client) -> None:
-    assert main.ORIGINS == []
+    assert db.settings.cors_origins == ""
     for headers in ({"Origin": ""}, {"Origin": "", "Sec-Fetch-Site": "cross-site"}):
         assert client.post("/items/", json=LAMP, headers=headers).status_code == 403
 
@@ -358,7 +358,7 @@ def test_a_short_key_stops_the_start_with_one_line_that_does_not_show_it(
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", key)
     with pytest.raises(SystemExit) as stopped:
-        db.read_settings()
+        kit.read_settings(db.Settings)
     told = str(stopped.value)
     assert told.startswith("Bad setting: SECRET_KEY: ")
     assert "\n" not in told
@@ -369,7 +369,7 @@ def test_an_empty_key_is_none_and_a_key_of_32_characters_will_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "")
-    assert db.read_settings().secret_key is None
+    assert kit.read_settings(db.Settings).secret_key is None
     for key in ("32-characters-are-just-enough-..", KEY):
         monkeypatch.setenv("SECRET_KEY", key)
-        assert str(db.read_settings().secret_key) == "**********"
+        assert str(kit.read_settings(db.Settings).secret_key) == "**********"

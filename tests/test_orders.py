@@ -122,7 +122,7 @@ def test_the_time_of_an_order_is_utc_with_its_microseconds(
     make("users")
     make("products")
     make("orders", user_id=1, items=lines((1, 1)))
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         at = datetime(2024, 2, 29, 23, 59, 59, 123456, UTC)
         connection.execute(sa.update(Order).values(created_at=at))
     assert client.get("/orders/1").json()["created_at"] == "2024-02-29T23:59:59.123456Z"
@@ -626,7 +626,7 @@ def test_the_daily_statistics_count_orders_by_their_day_in_utc_without_cancelled
     for id, (ago, at, quantity) in enumerate(placed, start=1):
         make("orders", user_id=1, items=lines((1, quantity)))
         created_at = datetime.combine(today - timedelta(days=ago), at, UTC)
-        with db.writer.engine.begin() as connection:
+        with db.database.writer.engine.begin() as connection:
             this = sa.update(Order).where(sa.column("id") == id)
             connection.execute(this.values(created_at=created_at))
     move(client, 4, "cancelled")

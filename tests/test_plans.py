@@ -20,6 +20,7 @@ from sqlmodel import Session, SQLModel
 from test_contract import LISTS, PATHS, SORTS, filled
 
 import db
+import kit
 import main
 import models
 
@@ -139,7 +140,7 @@ def some_row(table: sa.Table, n: int, rows: int) -> dict[str, Any]:
             row[name] = []
         elif isinstance(type_, sa.Integer):
             row[name] = n
-        elif isinstance(type_, models.MoneyType):
+        elif isinstance(type_, kit.MoneyType):
             row[name] = Decimal(n)
         else:
             row[name] = f"SKU{n}" if name == "sku" else f"{name}{n}"
@@ -149,9 +150,9 @@ def some_row(table: sa.Table, n: int, rows: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def seen(database: str) -> Iterator[list[tuple[str, Any]]]:
     """The statements that the app has run for reading, on a shop that is not small."""
-    engine, statements = db.reader.engine, list[tuple[str, Any]]()
-    empty(db.writer.engine)
-    with db.writer.engine.begin() as connection:
+    engine, statements = db.database.reader.engine, list[tuple[str, Any]]()
+    empty(db.database.writer.engine)
+    with db.database.writer.engine.begin() as connection:
         for table in SQLModel.metadata.sorted_tables:
             rows = [some_row(table, n, ROWS) for n in range(1, ROWS + 1)]
             connection.execute(table.insert(), rows)
@@ -167,7 +168,7 @@ def seen(database: str) -> Iterator[list[tuple[str, Any]]]:
     sa.event.listen(engine, "before_cursor_execute", note)
     yield statements
     sa.event.remove(engine, "before_cursor_execute", note)
-    empty(db.writer.engine)
+    empty(db.database.writer.engine)
 
 
 def faults(statements: Sequence[tuple[str, Any]], *, may_sort: bool, before: str = "") -> list[str]:
@@ -268,11 +269,11 @@ def test_the_lists_of_ones_own_read_and_sort_no_whole_table(
     path: str,
 ) -> None:
     monkeypatch.setattr(db.settings, "secret_key", SecretStr("k" * 32))
-    with Session(db.reader.engine) as session:
+    with Session(db.database.reader.engine) as session:
         user = session.get(models.User, 1)
         assert user is not None
         user.is_superuser = False
-        token = main.token_for(user).access_token
+        token = main.access.token_for(user).access_token
         session.expunge_all()
     seen.clear()
     response = app_client.get(filled(path), headers={"Authorization": f"Bearer {token}"})

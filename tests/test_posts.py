@@ -328,9 +328,9 @@ def test_tags_cost_no_query_per_post(client: httpx2.Client, make: Make) -> None:
     for posts in (1, 9):
         for _ in range(posts):
             make("posts", author_id=1, tag_ids=[1, 2, 3])
-        sa.event.listen(db.reader.engine, "before_cursor_execute", note)
+        sa.event.listen(db.database.reader.engine, "before_cursor_execute", note)
         assert len(client.get("/posts/?limit=10").json()) in (1, 10)
-        sa.event.remove(db.reader.engine, "before_cursor_execute", note)
+        sa.event.remove(db.database.reader.engine, "before_cursor_execute", note)
         counts.append(len(queries))
         queries.clear()
     assert counts[0] == counts[1] > 0

@@ -470,7 +470,7 @@ def insert_slugs(slugs: Iterable[str]) -> None:
         {"name": "Other", "slug": slug, "sku": f"S{n}", "price": Decimal(1), "stock_quantity": 0}
         for n, slug in enumerate(slugs)
     ]
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         connection.execute(sa.insert(Product), rows)
 
 

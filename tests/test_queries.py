@@ -13,6 +13,7 @@ from test_contract import PATHS, filled
 from test_plans import parameters, some_row
 
 import db
+import kit
 import main
 
 pytestmark = pytest.mark.every_database
@@ -30,7 +31,7 @@ def executed(database: str) -> Iterator[list[str]]:
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
         statements.append(statement)
 
-    engines = db.reader.engine, db.writer.engine
+    engines = db.database.reader.engine, db.database.writer.engine
     for engine in engines:
         sa.event.listen(engine, "before_cursor_execute", note)
     yield statements
@@ -40,8 +41,8 @@ def executed(database: str) -> Iterator[list[str]]:
 
 def fill(rows: int, *, of_one: bool) -> None:
     """So many rows in each table, that belong each to another one, or all to the first."""
-    empty(db.writer.engine)
-    with db.writer.engine.begin() as connection:
+    empty(db.database.writer.engine)
+    with db.database.writer.engine.begin() as connection:
         for table in SQLModel.metadata.sorted_tables:
             made = [some_row(table, n, rows) for n in range(1, rows + 1)]
             if of_one:
@@ -158,7 +159,7 @@ def test_a_write_executes_no_more_statements_for_many_rows_than_it_has_to(
         response = client.send(request)
         assert response.is_success, response.text
         counts.append(len(executed))
-    is_sqlite = db.writer.engine.dialect.name == "sqlite"
+    is_sqlite = db.database.writer.engine.dialect.name == "sqlite"
     by_row = INSERTS.get(about.__name__, 0) if is_sqlite else 0
     assert counts[1] - counts[0] == by_row * (MANY - FEW)
 
@@ -166,7 +167,7 @@ def test_a_write_executes_no_more_statements_for_many_rows_than_it_has_to(
 def test_a_query_for_each_row_is_noticed(
     client: httpx2.Client, executed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = main.page
+    usual = kit.page
 
     def with_more(session: Session, *arguments: Any) -> list[Any]:
         rows = usual(session, *arguments)

@@ -13,6 +13,7 @@ from databases import HOME
 from servers import serving
 
 import db
+import kit
 import main
 
 README = (HOME / "README.md").read_text()
@@ -45,9 +46,9 @@ def test_every_step_of_the_walk_gives_what_the_readme_says(tmp_path: Path) -> No
 
 def test_the_table_of_routes_is_that_of_the_app() -> None:
     told = re.findall(r"^\| `([A-Z]+) (/\S*)` \| (\w*) \|", section("Routes"), re.MULTILINE)
-    routes = [route for route in main.app.routes if isinstance(route, main.Route)]
+    routes = [route for route in main.app.routes if isinstance(route, kit.Route)]
     listed = {
-        (method, route.path_format, route.access.who.replace("public", "anyone"))
+        (method, route.path_format, route.who.replace("public", "anyone"))
         for route in routes
         for method in route.methods or ()
     }

@@ -10,8 +10,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
 
-import db
 from db import Read
+from kit import handler
 
 numbers = count()
 
@@ -92,7 +92,10 @@ def app_of(route_class: type[APIRoute]) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def apps() -> Iterator[list[TestClient]]:
-    with TestClient(app_of(db.TransactionRoute)) as ours, TestClient(app_of(APIRoute)) as theirs:
+    with (
+        TestClient(app_of(handler.TransactionRoute)) as ours,
+        TestClient(app_of(APIRoute)) as theirs,
+    ):
         yield [ours, theirs]
 
 
@@ -162,6 +165,6 @@ def test_a_default_that_is_made_is_made_anew_for_each_request(apps: list[TestCli
 
 
 def test_what_can_be_plain_is_plain() -> None:
-    routes = {r.path: r for r in app_of(db.TransactionRoute).routes if isinstance(r, APIRoute)}
+    routes = {r.path: r for r in app_of(handler.TransactionRoute).routes if isinstance(r, APIRoute)}
     plain = {path for path, route in routes.items() if getattr(route, "is_plain", False)}
     assert set(routes) - plain == {"/listed", "/sizes", "/counted", "/sparse"}

@@ -26,10 +26,10 @@ def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
 
 @pytest.mark.every_database
 def test_health_counts_the_connections(client: httpx2.Client) -> None:
-    size = db.writer.capacity + db.reader.capacity
+    size = db.database.writer.capacity + db.database.reader.capacity
     numbers = {"pool_size": size, "connections_in_use": 0, "connections_available": size}
     assert client.get("/health").json() == {"status": "healthy", "database": numbers}
-    with db.reader.engine.connect():
+    with db.database.reader.engine.connect():
         numbers |= {"connections_in_use": 1, "connections_available": size - 1}
         assert client.get("/health").json()["database"] == numbers
 
@@ -46,7 +46,7 @@ def test_database_health_says_the_revision(client: httpx2.Client) -> None:
         "total_connections",
         "revision",
     ]
-    assert (body["status"], body["revision"]) == ("healthy", db.newest_revision())
+    assert (body["status"], body["revision"]) == ("healthy", db.migrations.newest)
     assert body["total_connections"] == body["checked_in"] + body["checked_out"]
 
 
@@ -55,7 +55,7 @@ def test_database_health_is_503_when_the_database_is_not_at_the_newest_revision(
     client: httpx2.Client,
 ) -> None:
     change = sa.text("UPDATE alembic_version SET version_num = :revision")
-    with db.writer.engine.begin() as connection:
+    with db.database.writer.engine.begin() as connection:
         connection.execute(change, {"revision": "old"})
     try:
         response = client.get("/health/db")
@@ -63,8 +63,8 @@ def test_database_health_is_503_when_the_database_is_not_at_the_newest_revision(
         assert int(response.headers["Retry-After"]) > 0
         assert client.get("/health").status_code == 200
     finally:
-        with db.writer.engine.begin() as connection:
-            connection.execute(change, {"revision": db.newest_revision()})
+        with db.database.writer.engine.begin() as connection:
+            connection.execute(change, {"revision": db.migrations.newest})
 
 
 def test_every_path_answers_under_the_prefix_too(client: httpx2.Client, make: Make) -> None:
@@ -223,10 +223,14 @@ def test_trailers_over_64_kib_end_the_connection(server: httpx2.Client) -> None:
 
 @pytest.mark.system
 def test_a_head_that_does_not_come_in_time_ends_the_connection(any_database: str) -> None:
-    code = f"import sys; sys.path.insert(0, {str(HOME)!r}); import main; main.HEAD_TIME = 1"
-    with running(
-        any_database, sys.executable, "-c", f"{code}; main.cli(['serve', *sys.argv[1:]])"
-    ) as shop:
+    code = f"""
+import sys
+sys.path.insert(0, {str(HOME)!r})
+import main
+from kit import protocol
+protocol.HEAD_TIME = 1
+main.cli.run(sys.argv[1:])"""
+    with running(any_database, sys.executable, "-c", code) as shop:
         assert raw_answer(shop.client) == b""
         assert raw_answer(shop.client, START) == b""
         drops = 0

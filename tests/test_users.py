@@ -12,7 +12,8 @@ from conftest import SLOW_HASHER, Json, Make
 from sqlmodel import Session, col, select
 
 import db
-from models import User, now
+from kit import now
+from models import User
 
 pytestmark = pytest.mark.every_database
 
@@ -38,14 +39,14 @@ KEYS = [
 
 
 def stored_hash(user_id: int) -> str:
-    with Session(db.reader.engine) as session:
+    with Session(db.database.reader.engine) as session:
         return session.exec(select(User.password_hash).where(User.id == user_id)).one()
 
 
 def last_changed(user_id: int, *, days_ago: float) -> None:
     """Make a user one whose last change was so many days ago."""
     then = now() - timedelta(days=days_ago)
-    with Session(db.writer.engine) as session:
+    with Session(db.database.writer.engine) as session:
         session.exec(sa.update(User).where(col(User.id) == user_id).values(updated_at=then))
         session.commit()
 

@@ -1,0 +1,98 @@
+"""What every service needs around its entities. Each name, with the room that it is from.
+
+A room imports only rooms below it; this list goes from the ground up.
+"""
+
+from kit.access import Access, Token, cookie, cookies_of
+from kit.commands import Commands
+from kit.conditions import on_condition
+from kit.context import Caller, context_of
+from kit.credentials import Bodies, Columns, Credentials, new_stamp
+from kit.database import Database, NewSession
+from kit.driver_errors import kind_of
+from kit.feed import Feed
+from kit.fields import (
+    MAX_INT,
+    MAX_MONEY,
+    NO_NUL,
+    PLAIN,
+    Balance,
+    Count,
+    Email,
+    Id,
+    LongText,
+    Moment,
+    Money,
+    MoneyType,
+    Name,
+    OptionalId,
+    OptionalSlug,
+    OptionalText,
+    Password,
+    Price,
+    Search,
+    SearchFor,
+    Secret,
+    Slug,
+    Sum,
+    Username,
+    choice,
+    now,
+)
+from kit.front import POLICY
+from kit.idempotency import OnceSession, StoredAnswer
+from kit.json import exact_json
+from kit.log_ins import LogIn, LogIns
+from kit.migrations import Migrations
+from kit.openapi import problems
+from kit.ownership import (
+    caller_of,
+    is_own,
+    only_own,
+    refuse_all_but_superusers,
+    refuse_others,
+)
+from kit.paging import (
+    ById,
+    NumberedPage,
+    Paged,
+    PageNumber,
+    PageSize,
+    Skipped,
+    Skipping,
+    count_rows,
+    numbered_page,
+    page,
+    sortable,
+)
+from kit.problems import (
+    BusyError,
+    ConflictError,
+    InvalidValueError,
+    bad_request,
+    forbidden,
+    invalid,
+    not_found,
+    problem,
+    unauthorized,
+)
+from kit.reading import AsyncReading
+from kit.route import APIRouter, Route
+from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows
+from kit.search import base_slug, contains, free_slug, slug_for
+from kit.service import Service
+from kit.settings import Settings, read_settings
+from kit.tables import (
+    Created,
+    Entity,
+    Partial,
+    Schema,
+    Timestamps,
+    Versioned,
+    example,
+    has_changed,
+    listed_by,
+    listed_by_false,
+    related,
+)
+from kit.transactions import allow_more_time, expect_many_rows, retry_on_conflict, transaction_of

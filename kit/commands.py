@@ -1,0 +1,134 @@
+"""The command line of a service: serve, migrate, createsuperuser, backup."""
+
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from pydantic import SecretStr, ValidationError
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlmodel import Session
+
+from kit import passwords
+from kit.driver_errors import explain
+from kit.service import Service
+
+
+class Commands(typer.Typer):
+    """`cli = Commands(app, User, UserCreate)`; a command of one's own: `@cli.command()`."""
+
+    def __init__(self, app: Service, users: Any, body: Any) -> None:
+        super().__init__(
+            help=f"{app.settings.app_name}. Without a command: serve.",
+            add_completion=False,
+            pretty_exceptions_show_locals=False,  # among them are passwords
+        )
+        self.app, self.users, self.body = app, users, body
+        for command in (self.serve, self.migrate, self.createsuperuser, self.backup):
+            self.command()(command)
+
+    def run(self, arguments: list[str]) -> None:
+        """Run one of the commands; `serve`, where none is named."""
+        is_named = arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
+        self(arguments if is_named else ["serve", *arguments])
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+        workers: Annotated[int, typer.Option(min=1)] = 1,
+        reload: bool = False,
+    ) -> None:
+        """Migrate the database, then serve the API."""
+        if self.app.settings.migrate_on_start:
+            self.migrate_or_exit()
+        if not self.app.settings.secret_key:
+            print("Only clients on this machine are let in: SECRET_KEY is not set.", flush=True)
+        uvicorn.run(
+            self.app if workers == 1 and not reload else "main:app",
+            host=host,
+            port=port,
+            workers=workers,
+            reload=reload,
+            app_dir=str(self.app.migrations.home),
+            timeout_graceful_shutdown=10,
+            timeout_worker_healthcheck=60,  # of seconds that a worker may need to import all this
+        )
+
+    def migrate_or_exit(self) -> None:
+        try:
+            self.app.migrations.run()
+        except (SQLAlchemyError, TypeError, TimeoutError) as error:  # TypeError: an unknown option
+            sys.exit(f"The database cannot be used: {getattr(error, 'orig', error)}")
+
+    def migrate(self) -> None:
+        """Bring the database to the newest revision."""
+        self.migrate_or_exit()
+        print(f"The database is at revision {self.app.migrations.newest}.")
+
+    def createsuperuser(
+        self,
+        username: Annotated[str, typer.Option(prompt=True)],
+        email: Annotated[str, typer.Option(prompt="E-mail")],
+        password: Annotated[
+            str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)
+        ],
+    ) -> None:
+        """Create a user who may do everything; asks for what is not given."""
+        try:
+            data = self.body(username=username, email=email, password=SecretStr(password))
+        except ValidationError as error:
+            wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
+            sys.exit("; ".join(wrong))
+        self.migrate_or_exit()
+        state = {"is_superuser": True, "password_hash": passwords.hasher.hash(password)}
+        engine = self.app.database.writer.engine
+        with Session(engine) as session:
+            session.add(self.users.model_validate(data, update=state))
+            try:
+                session.commit()
+            except DBAPIError as error:
+                session.rollback()
+                sys.exit(str(explain(error, engine) or error.orig))
+        print(f"{username} may do everything now.")
+
+    def backup(self, file: Path) -> None:
+        """Copy a SQLite database to FILE, consistently, while it is in use.
+
+        FILE is created, for its owner alone to read: nothing that is there already is written to.
+        """
+        url = make_url(self.app.settings.database_url)
+        if (kind := url.get_backend_name()) != "sqlite":
+            tool = "pg_dump" if kind == "postgresql" else "mariadb-dump or mysqldump"
+            sys.exit(f"This copies SQLite databases. For {kind} use {tool}.")
+        database = Path(str(url.database))
+        if not database.exists():
+            sys.exit(f"{database} does not exist.")
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))  # which goes through no link
+        except FileExistsError:
+            sys.exit(f"{file} exists already.")
+        except OSError as error:
+            sys.exit(f"Cannot copy {database} to {file}: {error.strerror}.")
+        try:
+            copy_sqlite(database, file)
+        except sqlite3.Error as error:
+            sys.exit(f"Cannot copy {database} to {file}: {error}.")
+        print(f"Copied to {file}.")
+
+
+def copy_sqlite(database: Path, file: Path) -> None:
+    """Copy it into an empty file, which is not left behind half-written."""
+    try:
+        with closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
+        ) as source:
+            source.execute("VACUUM INTO ?", [str(file.absolute())])  # it takes an empty file alone
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise

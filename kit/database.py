@@ -1,0 +1,130 @@
+"""The two databases of a service, to write to and to read from, and the sessions of its routes.
+
+Each engine has as many threads as connections. A request waits in the threads' queue, first come
+first served, and never for a connection while it holds a thread: that is how a service with more
+clients than connections comes to a standstill.
+"""
+
+import asyncio
+import contextvars
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from fastapi import Request, Response
+from sqlalchemy import make_url
+from sqlalchemy.pool import QueuePool
+from sqlmodel import Session
+
+from kit.commits import SILENT, CommonCommits
+from kit.engines import new_engine
+from kit.problems import BusyError
+from kit.settings import Settings
+from kit.threads import Threads
+from kit.transactions import UNKNOWN, Transaction, can_extend, hang_up, transact, transaction_of
+
+R = TypeVar("R")
+
+
+class Connections:
+    """An engine, and as many threads as it has connections."""
+
+    def __init__(self, settings: Settings, *, writes: bool) -> None:
+        url = settings.database_url if writes else settings.database_read_url
+        url = url or settings.database_url
+        size, overflow = settings.db_pool_size, settings.db_max_overflow
+        is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        if writes and is_sqlite:
+            size, overflow = 1, 0  # SQLite has one writer at a time: here they queue up in order
+        self.settings, self.writes = settings, writes
+        self.engine = new_engine(settings, url, size, overflow, writes=writes)
+        self.capacity = size + overflow
+        if writes and is_sqlite:
+            self.threads: Threads = CommonCommits(self.engine)
+        else:
+            self.threads = Threads(self.capacity, "writer" if writes else "reader")
+
+    @property
+    def time_limit(self) -> float:
+        """For how many seconds a request may wait."""
+        return self.settings.db_pool_timeout
+
+    def session(
+        self, request: Request, response: Response | None = None, *, alone: bool = False
+    ) -> Session:
+        """A new session, which costs nothing before its first statement."""
+        # Not expired on commit: the answer is made from the rows as they were committed, and an
+        # expired one would cost another query.
+        transaction = Transaction(request, response or Response(), self, self.writes, alone)
+        joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
+        info = {"transaction": transaction}
+        return Session(self.engine, expire_on_commit=False, info=info, **joins)
+
+    async def run(self, work: Callable[[], Any], session: Session) -> Any:
+        """Do the work in a thread, as one transaction of the session.
+
+        Raises BusyError when the request has no time left in the queue, and in any case 4
+        seconds after that, or after the last `allow_more_time`: whatever the database does, a
+        client gets an answer.
+        """
+        transaction = transaction_of(session)
+        left, transaction.committing = transaction.context.time_left(self.time_limit), False
+        copied, latest = contextvars.copy_context(), time.monotonic() + left
+        job = functools.partial(copied.run, transact, work, session, latest)
+        try:
+            async with asyncio.timeout(left + 4) as clock:
+                transaction.extend = can_extend(clock)
+                return await self.threads.run(job, alone=transaction.alone)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            transaction.abandoned = True
+            hang_up(transaction.connection)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise BusyError(UNKNOWN if transaction.committing else SILENT) from None
+
+    async def do(self, request: Request, work: Callable[[Session], R]) -> R:
+        """What comes of work that needs a session, beside or without a route's own."""
+        session = self.session(request)
+        return cast(R, await self.run(functools.partial(work, session), session))
+
+
+class Database:
+    """The database to write to, and the one to read from: the same, or a replica of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.open()
+
+    def open(self) -> None:
+        """Connect to what the settings name, which no longer is what they named before."""
+        self.writer = Connections(self.settings, writes=True)
+        self.reader = Connections(self.settings, writes=False)
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self.writer.engine.dispose()
+        self.reader.engine.dispose()
+
+    def pool_use(self) -> dict[str, int]:
+        """How many connections both pools may have, and have; asks no database."""
+        pools = [cast(QueuePool, one.engine.pool) for one in (self.writer, self.reader)]
+        idle, used = sum(p.checkedin() for p in pools), sum(p.checkedout() for p in pools)
+        return {
+            "pool_size": self.writer.capacity + self.reader.capacity,
+            "checked_in": idle,
+            "checked_out": used,
+            "overflow": sum(max(0, pool.overflow()) for pool in pools),
+            "total_connections": idle + used,
+        }
+
+
+class NewSession:
+    """A dependency that gives a route its session: `Annotated[Session, Depends(new_session)]`."""
+
+    def __init__(self, database: Database, *, writes: bool, alone: bool = False) -> None:
+        self.database, self.writes, self.alone = database, writes, alone
+
+    async def __call__(self, request: Request, response: Response) -> Session:
+        connections = self.database.writer if self.writes else self.database.reader
+        return connections.session(request, response, alone=self.alone)

@@ -1,0 +1,204 @@
+"""The vocabulary of models: types that say the same to the API and to the database.
+
+`Name` is at most 200 characters in JSON and in the column. So the limits of a field stand in its
+type, and what only the database needs (`unique`, `foreign_key`, `index`) in its `Field(...)`.
+Where a field may be null, the length stands outside the None, as in `OptionalText`, or around a
+type with a check of its own: `Annotated[Email | None, Field(max_length=254)]`. `Email | None`
+alone would lose it, and MariaDB needs one.
+"""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+import pydantic
+from email_validator import EmailNotValidError, validate_email
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+from sqlalchemy import Dialect, Enum, Integer, Numeric, Text, TypeDecorator
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.types import TypeEngine
+from sqlmodel import Field
+
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+AMOUNT = re.compile(r"-?[0-9]{1,8}(\.[0-9]{1,2})?", re.ASCII)
+MAX_INT = 2**31 - 1  # the largest INTEGER that all three databases store
+MAX_MONEY = Decimal("99999999.99")  # 10 digits: the most that a client may name
+
+
+class MoneyType(TypeDecorator[Decimal]):
+    """A column of money: NUMERIC(14, 2), and exact on every database.
+
+    SQLite has no decimals: it would keep 0.30 as a float, and 0.30 - 3 * 0.10 would be
+    below zero. So there it is a whole number of cents, in sums and comparisons too.
+    """
+
+    impl = Numeric(14, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else Numeric(14, 2))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return (
+            Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
+        )
+
+
+def plain_integer(value: Any) -> Any:
+    """Before pydantic, which would take true for 1, and "+1", " 1 " and "1_0" for numbers."""
+    if isinstance(value, bool) or (isinstance(value, str) and not INTEGER.fullmatch(value)):
+        raise PydanticCustomError("int_parsing", "Input should be a valid integer")
+    return value
+
+
+def plain_money(value: Any) -> Any:
+    """Before pydantic, which would take "1_0", "1e2" and the digits of other alphabets."""
+    if isinstance(value, str) and not AMOUNT.fullmatch(value):
+        raise PydanticCustomError("money", "Input should be an amount such as 79.99")
+    return value
+
+
+def in_cents(value: Decimal) -> Decimal:
+    """With two decimals, however many zeros were sent, and never a negative zero."""
+    return value.quantize(Decimal("0.01")) + 0
+
+
+def email_address(value: str) -> str:
+    """A valid address (RFC 5321, as email-validator reads it) in lower case.
+
+    Lower case may be longer, so what is stored has to be valid, and to stay the same, too.
+    """
+    try:
+        address = lower_address(value)
+        if lower_address(address) == address and len(address) <= 254:
+            return address
+    except EmailNotValidError:  # whose own message would quote the address
+        pass
+    raise PydanticCustomError("email", "Input should be a valid e-mail address")
+
+
+def lower_address(value: str) -> str:
+    address = validate_email(value, check_deliverability=False, test_environment=True)
+    return address.normalized.lower()
+
+
+def name_as_stored(value: str) -> str:
+    """A username, or an e-mail address, as the database has it to look for."""
+    try:
+        return email_address(value)
+    except PydanticCustomError:
+        return value.lower()
+
+
+def secret_text(value: SecretStr) -> SecretStr:
+    """Text that can be encoded: no half of a surrogate pair, and no U+0000."""
+    secret = value.get_secret_value()
+    if "\0" in secret or secret.encode("utf-8", "ignore").decode() != secret:
+        raise PydanticCustomError("string_unicode", "Input should be valid text")
+    return value
+
+
+def strong_password(value: SecretStr) -> SecretStr:
+    """8 to 100 characters, with an upper-case letter and a digit."""
+    secret = value.get_secret_value()
+    has_both = any(map(str.isupper, secret)) and any(map(str.isdigit, secret))
+    if not (has_both and 8 <= len(secret) <= 100):
+        message = "Input should have 8 to 100 characters, an upper-case letter and a digit"
+        raise PydanticCustomError("password", message)
+    return value
+
+
+def money_schema(pattern: str, **bounds: float) -> WithJsonSchema:
+    """How OpenAPI describes money that comes in: a number, or the same as a string."""
+    number = {"type": "number", "maximum": float(MAX_MONEY), **bounds}
+    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]}, "validation")
+
+
+# PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
+NO_NUL = pydantic.Field(pattern=r"^[^\x00]*$")
+SLUG = pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+# Money is a Decimal in Python and a number in JSON: two decimals fit a float exactly enough
+# to read back the same digits.
+NUMBER = PlainSerializer(float, return_type=float, when_used="json")
+
+PLAIN = BeforeValidator(plain_integer)
+Id = Annotated[int, Field(ge=1, le=MAX_INT), PLAIN]
+OptionalId = Annotated[int | None, Field(ge=1, le=MAX_INT), PLAIN]
+Count = Annotated[int, Field(ge=0, le=MAX_INT), PLAIN]
+Name = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+Slug = Annotated[str, Field(max_length=200), SLUG]
+OptionalSlug = Annotated[str | None, Field(max_length=200), SLUG]
+OptionalText = Annotated[str | None, Field(max_length=10_000), NO_NUL]
+Search = Annotated[str, Field(max_length=200), NO_NUL]
+SearchFor = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+Username = Annotated[
+    str, Field(min_length=3, max_length=50), pydantic.Field(pattern=r"^[A-Za-z0-9_]+$")
+]
+Email = Annotated[
+    str,
+    Field(max_length=254),
+    AfterValidator(email_address),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
+]
+Secret = Annotated[SecretStr, AfterValidator(secret_text)]
+Password = Annotated[
+    Secret,
+    AfterValidator(strong_password),
+    pydantic.Field(
+        json_schema_extra={
+            "minLength": 8,
+            "maxLength": 100,
+            "pattern": r"^(?=[^\x00]*[A-Z])(?=[^\x00]*[0-9])[^\x00]*$",
+        }
+    ),
+]
+MONEY = BeforeValidator(plain_money), AfterValidator(in_cents), NUMBER
+Money = Annotated[
+    Decimal,
+    Field(max_digits=10, decimal_places=2, sa_type=MoneyType),
+    *MONEY,
+    money_schema(r"^-?[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=-float(MAX_MONEY)),
+]
+Price = Annotated[
+    Decimal,
+    Field(gt=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
+    *MONEY,
+    money_schema(r"^(?=.*[1-9])[0-9]{1,8}(\.[0-9]{1,2})?$", exclusiveMinimum=0),
+]
+Balance = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
+    *MONEY,
+    money_schema(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=0),
+]
+Moment = Annotated[
+    AwareDatetime,
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC)),
+]
+Sum = Annotated[Decimal, NUMBER]  # of many rows, so of any size
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+# More than the 65,535 bytes that a TEXT of MariaDB and MySQL holds.
+LongText: Any = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+
+
+def choice(values: type[StrEnum]) -> Any:
+    """The column of an enum: a plain string, since a native PostgreSQL enum outlives its table."""
+    return Enum(values, native_enum=False, length=20)

@@ -1,0 +1,184 @@
+"""What holds before a route is found, for every request.
+
+Headers for browsers (OWASP, "HTTP Headers Cheat Sheet"); HEAD; the prefix /api/v1; limits on heads
+and bodies. Nothing behind it sees a Host, so all links and redirects are paths, and a false Host
+leads nobody away.
+"""
+
+import logging
+from typing import Any
+
+from anyio import BrokenResourceError
+from fastapi import HTTPException
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, URLPath
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit.context import Context, context_of, path_of
+from kit.problems import NO_SUCH_PATH, problem
+from kit.protocol import CLOSE, HEAD_LIMIT, HEAD_TOO_LARGE
+from kit.settings import Settings, split_origins
+
+logger = logging.getLogger("kit")
+TOO_LARGE = "The body is over {} bytes"
+FILE_LIMIT = 64 * 1024 * 1024  # bytes
+FOREIGN = (
+    "A page of another site sent this, and may change nothing here. If it is yours, name its origin"
+    " in CORS_ORIGINS; if it is this one, the proxy in front of it has to pass Host on"
+)
+
+
+class Front:
+    """The outermost layer of an app, which knows at which paths it takes files."""
+
+    def __init__(
+        self, app: ASGIApp, service: Starlette, settings: Settings, files: set[str]
+    ) -> None:
+        self.app, self.settings, self.paths = app, settings, Paths(service)
+        self.files = files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        root, path = scope.get("root_path", ""), scope["path"]
+        if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
+            scope = {**scope, "root_path": f"{root}/api/v1"}
+        section = path_of(scope).partition("/")[2].partition("/")[0]
+        too_large, foreign = head_size(scope) > HEAD_LIMIT, self.is_foreign(scope, section)
+        headers = [header for header in scope["headers"] if header[0] != b"host"]
+        more = {"headers": headers, "server": None, "router": self.paths}
+        scope = {**scope, **more, "context": Context(section=section)}
+        send = with_security_headers(send, scope, is_closed=bool(self.settings.secret_key))
+        if scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, without_body(send)
+        if too_large:
+            await problem(431, HEAD_TOO_LARGE, headers=CLOSE)(scope, receive, send)
+        elif foreign:
+            await problem(403, FOREIGN)(scope, receive, send)
+        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
+            await problem(404, NO_SUCH_PATH)(scope, receive, send)
+        elif declared_size(scope) > (limit := self.body_limit(scope)):
+            await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
+        else:
+            try:
+                await self.app(scope, limited(receive, limit), send)
+            except* BrokenResourceError:
+                logger.debug("the client of an event stream has gone")
+
+    def is_foreign(self, scope: Scope, section: str) -> bool:
+        """Whether a page of another site wants what a cookie, or open mode, lets it do."""
+        has_power = section == "admin" or not self.settings.secret_key
+        return has_power and from_another_site(scope, self.settings.cors_origins)
+
+    def body_limit(self, scope: Scope) -> int:
+        """In bytes: MAX_BODY_SIZE, but at least 64 MiB for a file to be imported."""
+        limit = self.settings.max_body_size
+        return max(limit, FILE_LIMIT) if path_of(scope) in self.files else limit
+
+
+class Paths:
+    """Where `request.url_for` finds routes: their paths, without a scheme, which needs a host."""
+
+    def __init__(self, service: Starlette) -> None:
+        self.service = service
+
+    def url_path_for(self, name: str, /, **values: Any) -> URLPath:
+        # A page of the admin asks for many of its own, which it need not look for among all.
+        mounts = [r for r in self.service.routes if isinstance(r, Mount)]
+        mount = next((m for m in mounts if name.startswith(f"{m.name}:")), None)
+        return URLPath((mount or self.service).url_path_for(name, **values))
+
+
+# Pages run what comes from here alone, and stand in no page of another site. What those of the
+# documentation have inline was written by the libraries that make them; those of the admin run
+# of it what has their nonce.
+POLICY = (
+    "default-src 'self'; script-src 'self' {}; style-src 'self' 'unsafe-inline'; img-src 'self'"
+    " data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self';"
+    " frame-ancestors 'none'"
+)
+PAGE_HEADERS = {
+    b"content-security-policy": POLICY.format("'unsafe-inline'").encode(),
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+
+
+def with_security_headers(send: Send, scope: Scope, *, is_closed: bool) -> Send:
+    """Say to browsers what OWASP's HTTP Headers Cheat Sheet wants them told."""
+    is_public_https, context = scope["scheme"] == "https" and is_closed, context_of(scope)
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])
+            if content_type := dict(headers).get(b"content-type"):
+                headers.append((b"x-content-type-options", b"nosniff"))
+                if content_type.startswith(b"text/html"):
+                    sent = dict(headers)
+                    headers += [(n, v) for n, v in PAGE_HEADERS.items() if n not in sent]
+            if is_closed and context.who != "public":
+                headers.append((b"vary", b"Authorization"))  # a cache may keep what anyone sees
+            if is_public_https:
+                headers.append((b"strict-transport-security", b"max-age=31536000"))  # a year
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_more
+
+
+def without_body(send: Send) -> Send:
+    """Send the head of an answer and nothing more, so that an endless one ends here."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body"})
+
+    return send_head
+
+
+def from_another_site(scope: Scope, known: str) -> bool:
+    """Whether a browser says that a page of another origin wants to change something here.
+
+    It says so in Sec-Fetch-Site, whatever a proxy makes of Host; over plain HTTP to another
+    machine, or if it is old, in Origin alone.
+    """
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    headers = Headers(scope=scope)
+    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+    if origin in split_origins(known):
+        return False
+    if site:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != headers.get("Host")
+
+
+def head_size(scope: Scope) -> int:
+    """What comes before the body, in bytes, as HTTP/1.1 writes it."""
+    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return len(scope["path"]) + len(scope["query_string"]) + fields
+
+
+def declared_size(scope: Scope) -> int:
+    """The Content-Length in bytes; 0 where there is none, or none that is a number."""
+    size = dict(scope["headers"]).get(b"content-length", b"")
+    return int(size) if size.isdigit() and len(size) < 20 else 0
+
+
+def limited(receive: Receive, limit: int) -> Receive:
+    """Stop reading a body when it is over the limit, for one that did not say so before."""
+    size = 0
+
+    async def receive_limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise HTTPException(413, TOO_LARGE.format(limit))
+        return message
+
+    return receive_limited

@@ -1,0 +1,70 @@
+"""JSON as a shop needs it (RFC 8259): numbers stay exact, and what is too large is refused."""
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import PydanticUndefined as Undefined
+from starlette.requests import ClientDisconnect
+
+
+class ExactRequest(Request):
+    """A request whose JSON keeps its decimals: 0.1 is a tenth, not the float next to it."""
+
+    async def json(self) -> Any:
+        try:
+            return exact_json((await self.body()).decode("utf-8"))
+        except UnicodeDecodeError:
+            raise json.JSONDecodeError("Not UTF-8", "", 0) from None
+
+
+def exact_json(text: str) -> Any:
+    try:
+        return json.loads(
+            text,
+            parse_float=exact_number,
+            parse_constant=exact_number,
+            object_pairs_hook=small_object,
+        )
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, ArithmeticError, RecursionError):  # too large, too deep
+        raise json.JSONDecodeError("Out of bounds", "", 0) from None
+
+
+def exact_number(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite() or abs(number.adjusted()) > 30:
+        raise ValueError("out of bounds")
+    return number
+
+
+def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse objects that no schema of ours has: each unknown key would be an error to list."""
+    if len(pairs) > 50:
+        raise ValueError("out of bounds")
+    return dict(pairs)
+
+
+async def sent_json(request: Request) -> Any:
+    """The body, which is text in JSON; as it is, if it is said to be something else.
+
+    Raises RequestValidationError for one that is no JSON, and 400 when the client goes away.
+    """
+    try:
+        body = await request.body()
+        sent_as = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and (sent_as == "application/json" or JSON_LIKE.fullmatch(sent_as)):
+            return await request.json()
+    except json.JSONDecodeError as error:
+        wrong = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
+        raise RequestValidationError([wrong]) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "The body did not come whole") from None
+    return body or Undefined
+
+
+JSON_LIKE = re.compile(r"application/[^/]+\+json")

@@ -1,0 +1,109 @@
+"""What the OpenAPI document says of every route: its headers, conditions and errors."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from kit.idempotency import OnceSession
+
+HEADERS = {
+    name: {"description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "Location": "Where it is to be found.",
+        "ETag": "The version of the row: what If-Match and If-None-Match name.",
+        "Idempotency-Replayed": "`true`: this was done, and answered, before.",
+        "Link": 'Where the next page is, if there is one: `<URL>; rel="next"` (RFC 8288).',
+        "X-Total-Count": "How many rows there are, where `count=true` asks for it.",
+        "Retry-After": "How many seconds to wait.",
+    }.items()
+}
+CONDITIONS = [
+    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+    for name, description in {
+        "If-Match": "ETags, or `*`: a 412 where the row has another version by now.",
+        "If-None-Match": "ETags, or `*`: a 304 where the row still has one of them.",
+    }.items()
+]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of error answers (RFC 9457), for a route's `responses=`."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    found: dict[int | str, dict[str, Any]] = {
+        s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses
+    }
+    for status in found.keys() & {429, 503}:
+        found[status]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+    return found
+
+
+class ProblemError(BaseModel):
+    """One of the values that a 422 is about: where, what and which rule."""
+
+    loc: list[int | str]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """An error answer, as RFC 9457 says; a 422 lists what was wrong in `errors`."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemError] | None = None
+
+
+def describe(route: Any) -> None:
+    """Add to what FastAPI says of a route: its headers, its conditions and its errors."""
+    who, writes, ids = route.who, route.writes, bool(route.dependant.path_params)
+    possible = {
+        401: who != "public",
+        403: True,
+        404: ids,
+        409: writes,
+        412: ids if writes else route.tagged,
+        413: route.body_field is not None,
+        422: True,
+        431: True,
+        503: bool(route.new_session) or who != "public",
+    }
+    errors = [status for status, applies in possible.items() if applies]
+    queried = {field.alias for field in get_flat_params(route.dependant)}
+    headers = {
+        "Location": route.status_code == 201,
+        "ETag": route.tagged,
+        "Idempotency-Replayed": isinstance(route.new_session, OnceSession),
+        "Link": "limit" in queried and "skip" in queried,
+        "X-Total-Count": "count" in queried,
+    }
+    answer: dict[int | str, dict[str, Any]] = {}
+    if sent := {name: HEADERS[name] for name, applies in headers.items() if applies}:
+        answer[route.status_code or 200] = {"headers": sent}
+    if route.tagged and not writes:
+        answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
+    route.responses = answer | problems(*errors) | route.responses
+    extra: dict[str, Any] = dict(route.openapi_extra or {})
+    if 412 in errors:
+        extra["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
+    if who == "anyone":
+        extra["security"] = [{}]  # a token is not needed
+    route.openapi_extra = extra
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The app's OpenAPI document, with Problem among its schemas."""
+    made = get_openapi(title=app.title, version=app.version, routes=app.routes, servers=app.servers)
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= schema.pop("$defs") | {"Problem": schema}
+    for route in app.routes:
+        if getattr(route, "who", None) == "public" and getattr(route, "include_in_schema", False):
+            for operation in made["paths"][getattr(route, "path_format", "")].values():
+                operation.pop("security", None)
+    return made

@@ -1,0 +1,128 @@
+"""A route: who may call it, its transaction, its conditions, and what OpenAPI says of it."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, get_args
+
+import fastapi
+from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.exceptions import RequestValidationError
+from starlette.routing import Match
+from starlette.types import Scope
+
+from kit.access import Gate
+from kit.conditions import check_conditions, entity_tag, on_condition
+from kit.context import Who, caching, context_of, path_of
+from kit.handler import TransactionRoute
+from kit.idempotency import answer_once
+from kit.json import ExactRequest
+from kit.openapi import describe
+from kit.problems import invalid
+from kit.tables import Versioned
+from kit.transactions import transaction_of
+
+LEVELS = get_args(Who)  # from those that all may call to those that few may
+
+
+class Route(TransactionRoute):
+    """A route that says who may call it, and refuses unknown query parameters.
+
+    It documents its headers and errors. Where it answers with one row that counts its changes, it
+    sends the row's ETag.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        section = path.split("/")[1]
+        self.own_tags = options.get("tags") or []
+        self.section: str | None = None if "{" in section else section
+        super().__init__(path, endpoint, **{**options, "tags": self.own_tags or [section]})
+        # What other dependencies do takes time, so who calls is looked up before them.
+        self.admits_first = not self.new_session or len(self.dependant.dependencies) > 1
+        self.writes = bool(self.new_session and self.new_session.writes)
+        model = self.response_model
+        self.tagged = isinstance(model, type) and issubclass(model, Versioned)
+        describe(self)
+
+    @property
+    def who(self) -> Who:
+        return self.gate.who if self.gate else "superuser"
+
+    def work(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        session, transaction = values["session"], transaction_of(values["session"])
+        if self.gate:
+            self.gate.access.admit(session)  # again: a replica may be behind
+        answer = functools.partial(self.answer, endpoint, values)
+        return answer_once(self, answer, values) if transaction.key else answer()
+
+    def answer(self, endpoint: Callable[..., Any], values: dict[str, Any]) -> Any:
+        """What the function returns, with its ETag in the headers."""
+        session = values["session"]
+        answer = on_condition(session, functools.partial(endpoint, **values))
+        if self.tagged:
+            session.flush()  # which counts the version up, if there was a change
+            if not self.writes:
+                check_conditions(session, type(answer), entity_tag(answer))
+            transaction_of(session).response.headers["ETag"] = entity_tag(answer) or ""
+        return answer
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As it is, but quick for the many requests that are about another section.
+
+        /users/page is not about a user called "page": what has a route of its own is no parameter.
+        """
+        if self.section not in (None, context_of(scope).section):
+            return Match.NONE, {}
+        if self.param_convertors and path_of(scope) in scope["app"].fixed_paths:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        whole = self.dependant
+        gates = [d.call for d in whole.dependencies if isinstance(d.call, Gate)]
+        # Of the route's own and those of the routers that it is in, all have to let one pass.
+        self.gate = max(gates, key=lambda gate: LEVELS.index(gate.who), default=None)
+        # It is asked below, before anything else: not by FastAPI, which takes longer.
+        others = [d for d in whole.dependencies if not isinstance(d.call, Gate)]
+        self.dependant = replace(whole, dependencies=others)
+        handle = super().get_route_handler()
+        self.dependant = whole
+        elsewhere = self.dependant.path_params + self.dependant.header_params
+        known = {field.alias for field in get_flat_params(self.dependant)}
+        known -= {field.alias for field in elsewhere}
+
+        async def handle_exactly(request: Request) -> Response:
+            if not self.gate:
+                raise RuntimeError(undeclared(self))
+            context = await self.gate.check(request, now=self.admits_first)
+            try:
+                sent = request.query_params if request.scope["query_string"] else ()
+                if unknown := sorted(set(sent) - known):
+                    raise RequestValidationError([unknown_parameter(name) for name in unknown])
+                response = await handle(ExactRequest(request.scope, request.receive))
+            except RequestValidationError:
+                if not context.caller.id:
+                    await self.gate.check(request, now=True)  # 401 and 403 come before 422
+                raise
+            response.headers.update(caching(request))
+            return response
+
+        return handle_exactly
+
+
+class APIRouter(fastapi.APIRouter):
+    """FastAPI's, with routes of this kind: for `app.include_router`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"route_class": Route, **options})
+
+
+def undeclared(route: Any) -> str:
+    """What to tell who forgot to say who may call a route."""
+    name = getattr(route, "name", None) or type(route).__name__
+    return f"{name} has to say once who may call it: dependencies=[Anyone]"
+
+
+def unknown_parameter(name: str) -> dict[str, Any]:
+    return invalid(("query", name), "Unknown parameter", "extra_forbidden")

@@ -1,0 +1,87 @@
+"""Rows by id: found or 404, locked in the order of their ids, added with their Location."""
+
+import functools
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import bindparam, delete
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from kit.conditions import entity_tag
+from kit.ownership import NOT_YOURS, is_own, only_own
+from kit.problems import forbidden, not_found
+from kit.tables import Entity
+from kit.transactions import transaction_of
+
+M = TypeVar("M", bound=Entity)
+
+
+def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
+    """The row with this id, or "Item not found"; or 403, if it is another user's and not private.
+
+    A `Write` session locks it until the end, and notes it for `on_condition`: it is the row that
+    a request is about; `lock_rows` is for those that come with it.
+    """
+    transaction = transaction_of(session)
+    query = only_own(session, by_id(model))
+    if options:
+        query = query.options(*options)
+    if transaction.writes:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    row = session.exec(query, params={"id_asked": id}).unique().first()
+    if row is None and not model.is_private and session.get(model, id) is not None:
+        forbidden(NOT_YOURS)
+    if row and transaction.writes:
+        transaction.asked_for.append((model, entity_tag(row)))
+    return cast(M, row) or not_found(f"{model.__name__} not found")
+
+
+@functools.cache  # building a statement takes as long as running it
+def by_id(model: type[M]) -> SelectOfScalar[M]:
+    return select(model).where(model.id == bindparam("id_asked"))
+
+
+# Lock a row against being deleted, while others may refer to it and change it as well.
+KEY_SHARE: dict[str, Any] = {"read": True, "key_share": True}
+
+
+def lock_rows(
+    session: Session, model: type[M], ids: Sequence[int], *, own: Collection[int] = ()
+) -> dict[int, M]:
+    """These rows by id, or "Product 5 not found"; locked in the order of ids: no deadlocks.
+
+    Those that have to be the caller's `own` are not found either when they are another user's.
+    """
+    query = select(model).where(col(model.id).in_(ids)).order_by(col(model.id))
+    rows = {row.id: row for row in session.exec(query.with_for_update())}
+    for id in ids:
+        if id not in rows or (id in own and not is_own(session, cast(Any, rows[id]).user_id)):
+            not_found(f"{model.__name__} {id} not found")
+    return rows
+
+
+def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
+    """The one row of a query by something unique, or "Product not found"."""
+    name = query.column_descriptions[0]["entity"].__name__
+    return session.exec(only_own(session, query)).first() or not_found(f"{name} not found")
+
+
+def add(session: Session, row: M) -> M:
+    """Insert the row, which gets its id, and say in Location where it is to be found."""
+    session.add(row)
+    session.flush()
+    transaction = transaction_of(session)
+    path = transaction.request.scope["path"]
+    location = f"{path}{row.id}" if path.endswith("/") else path
+    transaction.response.headers["Location"] = location
+    return row
+
+
+def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
+    """Delete some of the rows that have expired, but none that another is deleting."""
+    id = col(model.id)
+    some = select(id).where(expired).order_by(expired.left).limit(100)
+    some = some.with_for_update(skip_locked=True)
+    if ids := session.exec(some).all():
+        session.exec(delete(model).where(id.in_(ids)))

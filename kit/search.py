@@ -1,0 +1,96 @@
+"""Searches in text, in every alphabet, and slugs made from names."""
+
+import functools
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from slugify import slugify
+from sqlalchemy import ColumnElement, String, bindparam, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import Session, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from kit.transactions import retry_on_conflict
+
+
+class LowerCase(FunctionElement[str]):
+    """A text in lower case, in every alphabet; with one small sigma, of the two in Greek."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(LowerCase)
+def lower_case(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
+    text = compiler.process(element.clauses, **options)
+    if compiler.dialect.name == "postgresql":  # whose columns, sorted by "C", know ASCII only
+        text += ' COLLATE "und-x-icu"'
+    return f"replace(lower({text}), 'ς', 'σ')"  # noqa: RUF001
+
+
+def contains(column: Any, q: str) -> ColumnElement[bool]:
+    """Whether q is in the column, in upper or lower case; % and _ are plain characters."""
+    plain = q.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    return LowerCase(column).like(LowerCase(literal(f"%{plain}%")), escape="/")
+
+
+def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> str:
+    """The slug that was sent; or else one made of the name or title, distinct by -2, -3...
+
+    A row that keeps its name keeps its slug.
+    """
+    label = "title" if hasattr(data, "title") else "name"
+    name = getattr(data, label)
+    if data.slug or (row and getattr(row, label) == name):
+        return str(data.slug or row.slug)
+    return free_slug(session, model, name, own=row.slug if row else None)
+
+
+def free_slug(
+    session: Session,
+    model: Any,
+    name: str,
+    *,
+    own: str | None = None,
+    taken: Collection[str] = (),
+    first: int = 2,
+) -> str:
+    """A slug made from the name that is in no row, but perhaps its own, and not among those taken.
+
+    If the plain one is in use, it is numbered from `first` on. However many there are, a few are
+    looked at, farther and farther on, and then between the last in use and the first that is free.
+    """
+    retry_on_conflict(session, "slug")
+    base = base_slug(model.__name__.lower(), name)
+
+    def free(numbers: Iterable[int]) -> list[int]:
+        slugs = {f"{base}-{n}" if n > 1 else base: n for n in numbers}
+        found = session.exec(slugs_among(model), params={"slugs": [*slugs]})
+        used = {*found, *taken} - {own}
+        return [n for slug, n in slugs.items() if slug not in used]
+
+    low = first + 7
+    if found := free([1, *range(first, low + 1)]):
+        return f"{base}-{found[0]}" if found[0] > 1 else base
+    while not (found := free(low + 2**power for power in range(50))):
+        low += 1  # somebody has given all of these
+    high = found[0]
+    low = (low + high) // 2  # the one before it, which is in use
+    while high - low > 1:
+        step = -(-(high - low) // 32)
+        high = min(free(range(low + step, high, step)), default=high)
+        low = high - step
+    return f"{base}-{high}"
+
+
+@functools.cache  # see LOCKED
+def slugs_among(model: Any) -> SelectOfScalar[str]:
+    return select(model.slug).where(model.slug.in_(bindparam("slugs")))
+
+
+@functools.lru_cache(1000)
+def base_slug(kind: str, name: str) -> str:
+    """The slug of a name; of one without a letter or a digit, what kind of thing it names."""
+    return slugify(name, max_length=180) or kind

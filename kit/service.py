@@ -1,0 +1,177 @@
+"""The app: FastAPI, with what every service needs around its routes."""
+
+import asyncio
+import functools
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
+from fastapi_offline import FastAPIOffline
+
+from kit import problems, protocol
+from kit.database import Database
+from kit.driver_errors import NotMigratedError
+from kit.feed import Feed
+from kit.front import Front
+from kit.local import OnlyHere
+from kit.migrations import Migrations
+from kit.openapi import HEADERS, document
+from kit.problems import BusyError
+from kit.reading import AsyncReading
+from kit.route import Route, undeclared
+from kit.settings import split_origins
+
+logger = logging.getLogger("kit")
+
+
+class Service(FastAPI):
+    """An app whose routes say who may call them, on a database that migrates at the start."""
+
+    def __init__(
+        self, database: Database, migrations: Migrations, reading: AsyncReading, **options: Any
+    ) -> None:
+        self.database, self.migrations, self.reading = database, migrations, reading
+        self.settings = settings = database.settings
+        self.feeds: list[Feed] = []
+        self.file_paths = set[str]()  # where a body may be a file
+        self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
+        super().__init__(
+            title=settings.app_name,
+            debug=settings.debug,
+            docs_url=None,
+            redoc_url=None,
+            lifespan=lifespan,
+            servers=[{"url": "/"}, {"url": "/api/v1"}],
+            generate_unique_id_function=lambda route: route.name,  # so clients read well
+            telemetry=telemetry(),
+            **options,
+        )
+        # Pages for anyone, whose scripts and styles come from here.
+        pages = FastAPIOffline(title=settings.app_name).routes
+        self.router.routes += [p for p in pages if getattr(p, "path", "") != self.openapi_url]
+        self.known += self.routes
+        self.router.route_class = Route
+        problems.install(self)
+        self.add_exception_handler(NotMigratedError, on_not_migrated)
+        protocol.install()
+        self.add_middleware(Front, service=self, settings=settings, files=self.file_paths)
+        if settings.cors_origins:
+            self.add_middleware(
+                CORSMiddleware,
+                allow_origins=split_origins(settings.cors_origins),
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=list(HEADERS),
+            )
+        self.add_middleware(OnlyHere, settings=settings)
+
+    @property
+    def fixed_paths(self) -> set[str]:
+        """The paths that have no parameters."""
+        if len(self.routes) != self._counted:
+            routes = [route for route in self.routes if isinstance(route, Route)]
+            self._fixed = {route.path for route in routes if not route.param_convertors}
+            self._counted = len(self.routes)
+        return self._fixed
+
+    _fixed, _counted = set[str](), 0
+
+    def openapi(self) -> dict[str, Any]:
+        self.openapi_schema = self.openapi_schema or document(self)
+        return self.openapi_schema
+
+    def feed(self, model: Any) -> Feed:
+        """The rows of a table as they are committed, until the process is told to stop."""
+        self.feeds.append(Feed(self.reading, model))
+        return self.feeds[-1]
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """As FastAPI's, with each route as if it were defined on the app."""
+        super().include_router(router, **options)
+        included: Any = self.router.routes.pop()
+        for context in included.effective_route_contexts():
+            route = context.original_route
+            if not isinstance(route, APIRoute):
+                raise TypeError(undeclared(route))
+            self.router.routes.append(self.as_own(route, context))
+
+    def as_own(self, route: APIRoute, context: Any) -> Route:
+        """The same route, with what its routers add to it."""
+        endpoint, made_with = getattr(route, "made_of", (route.endpoint, {}))
+        default = route.tags if isinstance(route, Route) and not route.own_tags else []
+        names = "responses", "deprecated", "include_in_schema", "response_class", "callbacks"
+        own = {name: getattr(context, name) for name in (*names, "dependencies")}
+        own["tags"] = [tag for tag in context.tags if tag not in default]
+        plain = ("response_model", "status_code", "name", "methods", "openapi_extra", "summary")
+        made_with = made_with or {name: getattr(route, name) for name in plain}
+        return Route(
+            context.path, endpoint, **{**made_with, **own, "dependency_overrides_provider": self}
+        )
+
+
+@asynccontextmanager
+async def lifespan(app: Service) -> AsyncIterator[None]:
+    """Migrate before the first request, and let go of the database after the last."""
+    refuse_undeclared_routes(app)
+    if app.settings.migrate_on_start:
+        await asyncio.to_thread(app.migrations.run)
+        if wrong := await asyncio.to_thread(app.migrations.what_is_wrong):
+            logger.error(wrong)
+    end_streams_on_signals(app)
+    gc.collect()
+    gc.freeze()  # what is there by now stays: no collection needs to look at it again
+    gc.set_threshold(5_000, 10, 10)
+    yield
+    await asyncio.to_thread(app.database.close)
+    await app.reading.close()
+
+
+def refuse_undeclared_routes(app: Service) -> None:
+    """Do not start with what asks nobody who they are: a route without a gate, a WebSocket."""
+    for route in app.routes:
+        if route not in app.known and not (isinstance(route, Route) and route.gate):
+            raise RuntimeError(undeclared(route))
+
+
+def end_streams_on_signals(app: Service) -> None:
+    """End the event streams when the process is told to stop: a server waits for open answers."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(handler := signal.getsignal(number)):  # the server's own
+            signal.signal(number, functools.partial(end_streams, app.feeds, loop, handler))
+
+
+def end_streams(
+    feeds: list[Feed],
+    loop: asyncio.AbstractEventLoop,
+    handler: Callable[..., Any],
+    number: int,
+    frame: Any,
+) -> None:
+    for feed in feeds:
+        loop.call_soon_threadsafe(feed.close)
+    handler(number, frame)
+
+
+async def on_not_migrated(request: Request, error: Exception) -> Response:
+    app: Service = request.app
+    sentence = await asyncio.to_thread(app.migrations.what_is_wrong)
+    return await problems.on_busy(request, BusyError(sentence or str(error)))
+
+
+def telemetry() -> TelemetryConfig:
+    """FastAPI's own OpenTelemetry where the environment sets it up; else spans nobody reads."""
+    names = ("FASTAPI_OTEL_AUTO_CONFIGURE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
+    wanted = any(os.environ.get(name) for name in names)
+    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}

@@ -1,0 +1,117 @@
+"""Settings from the environment and a file `.env`: of the database, of access, of HTTP."""
+
+import re
+import sys
+from typing import TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+
+
+HOST = r"[^/?@:,[]+(?::\d+)?"
+SEVERAL_HOSTS = re.compile(
+    rf"(postgres[^/]*://(?:[^/?@]*@)?)({HOST}(?:,{HOST})+)(/[^?]*)(?:\?(.*))?"
+)
+
+
+def name_each_host(url: str) -> str:
+    """Several hosts as SQLAlchemy names them, `//user@/name?host=h1:p1&host=h2:p2`.
+
+    PostgreSQL's own way, which is in its manual, is `//user@h1:p1,h2:p2/name`.
+    """
+    if not (found := SEVERAL_HOSTS.fullmatch(url)):
+        return url
+    start, hosts, name, query = found.groups()
+    each = [f"host={host}" for host in hosts.split(",")]
+    return f"{start}{name}?{'&'.join(filter(None, [*each, query]))}"
+
+
+def split_origins(setting: str) -> list[str]:
+    """The origins in CORS_ORIGINS; none in an empty one."""
+    return [origin for origin in map(str.strip, setting.split(",")) if origin]
+
+
+class Settings(BaseSettings):
+    """Read from the environment and from a file `.env`; the names are those of the fields."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+
+    database_url: str = "sqlite:///./app.db"
+    database_read_url: str | None = None
+    database_echo: bool = False
+    db_pool_size: int = Field(10, ge=1, le=1000)
+    db_max_overflow: int = Field(5, ge=0, le=1000)
+    db_pool_timeout: float = Field(10, gt=0, le=3600)  # seconds
+    db_pool_recycle: int = Field(1800, ge=1)  # seconds
+    migrate_on_start: bool = True
+    secret_key: SecretStr | None = None  # that signs tokens
+    token_ttl: int = Field(3600, ge=1, le=366 * 24 * 3600)  # seconds
+    cors_origins: str = ""  # separated by commas
+    max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
+    app_name: str = Field("Cornershop API", min_length=1)
+    debug: bool = False
+
+    @field_validator("database_url", "database_read_url")
+    @classmethod
+    def usual_url(cls, value: str | None) -> str | None:
+        """Take the usual URLs, without a driver's name in them."""
+        if value is None:
+            return None
+        try:
+            url = make_url(name_each_host(value))
+        except (ArgumentError, ValueError):
+            raise ValueError("is not a database URL such as sqlite:///./app.db") from None
+        driver = DRIVERS.get(url.drivername, url.drivername)
+        if driver not in DRIVERS.values():
+            raise ValueError("has to begin with sqlite://, postgresql://, mysql:// or mariadb://")
+        if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
+            raise ValueError("has to name a file: sqlite:///./app.db")
+        if not url.database:
+            raise ValueError("has to name a database: postgresql://user:password@host/name")
+        return url.set(drivername=driver).render_as_string(hide_password=False)
+
+    @field_validator("secret_key")
+    @classmethod
+    def long_key(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key for HS256 has at least 256 bits (RFC 7518, section 3.2); an empty one is none."""
+        secret = value.get_secret_value() if value else ""
+        if secret.encode("utf-8", "ignore").decode() != secret:
+            raise ValueError("has to be text in UTF-8")
+        if 0 < len(secret) < 32:
+            raise ValueError("has to have at least 32 characters")
+        return value if secret else None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def web_origins(cls, value: str, others: ValidationInfo) -> str:
+        """Origins as browsers send them (RFC 6454, section 6.2)."""
+        for origin in split_origins(value):
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
+                raise ValueError("has to have origins such as https://shop.example, or be *")
+            if origin == "*" and others.data.get("secret_key", "a bad one") is None:
+                raise ValueError("cannot be * without a SECRET_KEY: any site could do everything")
+        return value
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """The settings, or the end of the process with one line that says what is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        wrong = (
+            f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+        )
+        sys.exit("Bad setting: " + "; ".join(line.replace("Value error, ", "") for line in wrong))
