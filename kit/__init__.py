@@ -1,6 +1,6 @@
 """What every service needs around its entities. Each name, with the room that it is from.
 
-A room imports only rooms below it; this list goes from the ground up.
+A list of rooms, from the ground up, is in docs/kit.md.
 """
 
 from kit.access import Access, Token, cookie, cookies_of

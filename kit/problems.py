@@ -133,7 +133,7 @@ async def on_busy(request: Request, error: BusyError) -> Response:
 
 async def on_misuse(request: Request, error: MisuseError) -> Response:
     name = getattr(request.scope.get("endpoint"), "__name__", "")
-    logger.error("%s (%s %s): %s", name, request.method, request.url.path, error)
+    logger.error("%s: %s, %s %s", error, name, request.method, request.url.path)
     return problem(500, FAULT)
 
 

@@ -157,7 +157,7 @@ def test_an_entity_of_ones_own_is_added_as_the_readme_says(tmp_path: Path) -> No
     text = section("Add an entity of your own")
     models, routes, test = blocks(text, "python")
     (commands,) = blocks(text, "sh")
-    (async_route,) = blocks(section("An async route", "docs/development.md"), "python")
+    (async_route,) = blocks(section("An async route", "docs/kit.md"), "python")
     (admin_view,) = blocks(section("Pages for an entity of your own", "docs/admin.md"), "python")
     more_tests = """
 

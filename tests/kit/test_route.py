@@ -1,42 +1,17 @@
 """A route that says nothing about access stops the start, wherever it is defined."""
 
-import asyncio
 from decimal import Decimal
 from typing import Any
 
 import fastapi
-import httpx2
 import pytest
 from sqlmodel import Session, SQLModel, StaticPool, create_engine, select
+from tiny import get, start
 
-import db
 import kit
 from db import Read, read_session
-from kit.service import lifespan
 from main import Anyone, Owner, Superuser, access
 from models import Item
-
-
-@pytest.fixture
-def app(database: str) -> kit.Service:
-    return kit.Service(db.database, db.migrations, db.async_session)
-
-
-def start(app: kit.Service) -> None:
-    async def to_the_first_request() -> None:
-        async with lifespan(app):
-            pass
-
-    asyncio.run(to_the_first_request())
-
-
-def get(app: kit.Service, path: str, **headers: str) -> httpx2.Response:
-    async def call() -> httpx2.Response:
-        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            return await client.get(path, headers=headers)
-
-    return asyncio.run(call())
 
 
 def open_door() -> str:

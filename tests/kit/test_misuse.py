@@ -1,0 +1,34 @@
+"""What a route does that it may not is said in a sentence."""
+
+import logging
+
+import pytest
+from tiny import get
+
+import kit
+from db import AsyncRead, Read
+from main import Anyone
+from models import Item
+
+
+def write(session: Read) -> None:
+    session.add(Item.model_validate({"title": "Lamp", "price": 1}))
+
+
+async def write_async(session: AsyncRead) -> None:
+    session.add(Item.model_validate({"title": "Lamp", "price": 1}))
+    await session.flush()
+
+
+@pytest.mark.parametrize("route", [write, write_async])
+def test_a_write_in_a_read_route_is_a_500_whose_log_begins_with_a_sentence(
+    app: kit.Service,
+    caplog: pytest.LogCaptureFixture,
+    route: object,
+) -> None:
+    app.get("/wrong", dependencies=[Anyone])(route)
+    assert get(app, "/wrong").json()["status"] == 500
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage().startswith("A route that writes has to ")
+    assert record.getMessage().endswith(f": {route.__name__}, GET /wrong")  # type: ignore[attr-defined]
+    assert record.exc_info is None
