@@ -14,7 +14,6 @@ plain function with a `session`, which is `Read`, `Write` or `Once` (see db.py).
 stands in its decorator: `Anyone`, the `Owner` of what it is about, or a `Superuser`.
 """
 
-import asyncio
 import codecs
 import csv
 import functools
@@ -30,14 +29,12 @@ import string
 import sys
 from collections import defaultdict
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
     Iterable,
     Iterator,
     Sequence,
 )
-from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -60,15 +57,14 @@ from typing import (
 
 import typer
 import wtforms
-from fastapi import Depends, Form, Header, HTTPException, Query, Request, Response
+from fastapi import Depends, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse
 from markupsafe import Markup
 from pydantic import (
     MISSING,
     BaseModel,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -92,7 +88,6 @@ from sqlalchemy import (
     or_,
     update,
 )
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, SQLModel, col, select
 from starlette.datastructures import FormData, UploadFile
@@ -120,6 +115,7 @@ from kit import (
     Count,
     Email,
     Entity,
+    Events,
     Id,
     InvalidValueError,
     LogIn,
@@ -136,6 +132,7 @@ from kit import (
     Skipped,
     Skipping,
     Slug,
+    Stream,
     Token,
     Versioned,
     add,
@@ -155,7 +152,6 @@ from kit import (
     get_or_404,
     invalid,
     is_own,
-    kind_of,
     lock_rows,
     new_stamp,
     not_found,
@@ -172,6 +168,7 @@ from kit import (
     slug_for,
     sortable,
     transaction_of,
+    try_insert,
     unauthorized,
 )
 from models import (
@@ -246,6 +243,7 @@ access = Access(database, User)
 log_ins = LogIns(access, User.username_key, User.email)
 bodies = Bodies(log_ins, username=User.username_key, email=User.email)
 Public, Anyone, Owner, Superuser = access.public, access.anyone, access.owner, access.superuser
+OwnerOrPage = Depends(access.owner_or_page)
 
 # Service --------------------------------------------------------------------------------
 
@@ -1360,16 +1358,6 @@ def undo_order(session: Session, order: Order) -> None:
 # Notifications --------------------------------------------------------------------------
 
 
-EVENT = {
-    "event": {"const": "notification"},
-    "data": {
-        "contentMediaType": "application/json",
-        "contentSchema": {"$ref": "#/components/schemas/Notification"},
-    },
-}
-EVENTS = {"schema": {"type": "string"}, "itemSchema": {"properties": EVENT}}
-
-
 @app.get("/notifications/", dependencies=[Owner])
 def list_notifications(
     session: Read,
@@ -1387,52 +1375,18 @@ def list_notifications(
     return page(session, query, paging, sort)
 
 
-new_notifications = app.feed(Notification)
-LastEventId = Annotated[
-    Count | None,
-    BeforeValidator(lambda id: id or None),  # an empty one says that there was none yet
-    Header(alias="Last-Event-ID", description="The last one seen: those after it come first."),
-]
-
-
-MOST_STREAMS = 5  # of one user, in each process
-# Whose each open stream is, and by which of their stamps: one that a log-out has ended is not told
-# before the next notification, but counts no more.
-listening: list[tuple[int, str]] = []
-
-
-async def join_notifications(
-    request: Request, last_event_id: LastEventId = None
-) -> AsyncIterator[AsyncGenerator[Notification]]:
-    """The stream counts as one of its user's until it has ended, whatever ends it."""
-    claims = context_of(request).claims
-    who = (claims.sub, claims.stamp) if claims else (0, "")
-    if claims and listening.count(who) >= MOST_STREAMS:
-        detail = f"You have {MOST_STREAMS} event streams open already"
-        raise HTTPException(429, detail, {"Retry-After": "15"})
-    listening.append(who)
-    try:
-        yield await new_notifications.join(last_event_id, functools.partial(own_of, request))
-    finally:
-        listening.remove(who)
-
-
-def own_of(request: Request) -> list[ColumnElement[bool]]:
-    """The condition for the caller's own notifications; none for a superuser."""
-    caller = context_of(request).caller
-    return [] if caller.is_superuser else [Notification.owned_by(caller.id)]
+new_notifications = Stream(app.feed(Notification), access.owner_or_page)
 
 
 @app.get(
     "/notifications/events",
-    dependencies=[access.owner_or_page],
+    dependencies=[OwnerOrPage],
     response_class=EventSourceResponse,
-    responses=problems(429, 503) | {200: {"content": {"text/event-stream": EVENTS}}},
+    responses=problems(429, 503) | new_notifications.documented,
 )
 async def stream_notifications(
-    request: Request,
-    notifications: Annotated[AsyncGenerator[Notification], Depends(join_notifications)],
-) -> AsyncIterator[ServerSentEvent]:
+    events: Annotated[Events, Depends(new_notifications)],
+) -> Events:
     """Notifications as they are written: an endless stream of Server-Sent Events.
 
     Each comes once, in the order of ids. A client that connects again sends Last-Event-ID, as
@@ -1440,51 +1394,14 @@ async def stream_notifications(
     is alive. Nothing comes any more when the token has ended. A user, or superuser, who is logged
     in has at most 5 streams at a time (one for each tab with the dashboard); one more is a 429.
     """
-    async with aclosing(notifications):
-        async for notification in notifications:
-            if not is_for(request, notification):
-                continue
-            if not await is_still_admitted(request):
-                return
-            if is_for(request, notification):  # who was a superuser may not be one any more
-                yield ServerSentEvent(
-                    event="notification", id=str(notification.id), data=notification
-                )
-
-
-def is_for(request: Request, notification: Notification) -> bool:
-    caller = context_of(request).caller
-    return caller.is_superuser or caller.id == notification.user_id
-
-
-async def is_still_admitted(request: Request) -> bool:
-    """Look at the token, and its user, again: a stream lasts longer than they may."""
-    while not new_notifications.closed:
-        context_of(request).restart_time()
-        try:
-            await access.owner_or_page.dependency.check(request, now=True)
-        except BusyError:
-            await asyncio.sleep(1)
-        except HTTPException:
-            break
-        else:
-            return True
-    return False
+    async for event in events:
+        yield event
 
 
 def notify(session: Session, order: Order, message: str) -> None:
-    """Tell the order's user, in a savepoint: when that fails, the order stands all the same."""
+    """Tell the order's user; when that fails, the order stands all the same."""
     session.flush()
-    connection = session.connection()
-    try:
-        with connection.begin_nested():
-            values = {"user_id": order.user_id, "order_id": order.id, "message": message}
-            connection.execute(insert(Notification), values)
-    except DBAPIError as error:
-        # The whole transaction is gone, not the savepoint. Then SQLite has no such savepoint.
-        if kind_of(error) in ("retry", None):
-            raise
-        logger.warning("order %s: no notification: %s", order.id, error.orig)
+    try_insert(session, Notification, user_id=order.user_id, order_id=order.id, message=message)
 
 
 # Posts ----------------------------------------------------------------------------------

@@ -78,10 +78,11 @@ from kit.problems import (
 )
 from kit.reading import AsyncReading
 from kit.route import APIRouter, Route
-from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows
+from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows, try_insert
 from kit.search import base_slug, contains, free_slug, slug_for
 from kit.service import Service
 from kit.settings import Settings, read_settings
+from kit.streams import Events, Stream
 from kit.tables import (
     Created,
     Entity,

@@ -47,7 +47,7 @@ class Access:
         self.owner = Depends(Gate(self, "owner"))  # users, who find their own alone: `only_own`
         self.superuser = Depends(Gate(self, "superuser"))  # users with is_superuser
         self.page = PageGate(self, "superuser")  # who looks at a page of the admin
-        self.owner_or_page = Depends(PageGate(self, "owner"))
+        self.owner_or_page = PageGate(self, "owner")
 
     def is_open(self) -> bool:
         return not self.settings.secret_key

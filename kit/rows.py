@@ -1,20 +1,24 @@
 """Rows by id: found or 404, locked in the order of their ids, added with their Location."""
 
 import functools
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import bindparam, delete
+from sqlalchemy import bindparam, delete, insert
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.conditions import entity_tag
+from kit.driver_errors import kind_of
 from kit.ownership import NOT_YOURS, is_own, only_own
 from kit.problems import forbidden, not_found
 from kit.tables import Entity
 from kit.transactions import transaction_of
 
 M = TypeVar("M", bound=Entity)
+logger = logging.getLogger("kit")
 
 
 def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
@@ -76,6 +80,19 @@ def add(session: Session, row: M) -> M:
     location = f"{path}{row.id}" if path.endswith("/") else path
     transaction.response.headers["Location"] = location
     return row
+
+
+def try_insert(session: Session, model: type[M], **values: Any) -> None:
+    """Insert a row in a savepoint: when the database refuses it, all else stands."""
+    connection = session.connection()
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(model), values)
+    except DBAPIError as error:
+        # The whole transaction is gone, not the savepoint. Then SQLite has no such savepoint.
+        if kind_of(error) in ("retry", None):
+            raise
+        logger.warning("no row in %s: %s", model.__tablename__, error.orig)
 
 
 def forget_some(session: Session, model: type[Entity], expired: Any) -> None:

@@ -201,6 +201,12 @@ def client(app_client: httpx2.Client) -> httpx2.Client:
     return app_client
 
 
+@pytest.fixture
+def bare_app(database: str) -> kit.Service:
+    """An app without routes, on the database under test."""
+    return kit.Service(db.database, db.migrations, db.async_session)
+
+
 def pages(client: httpx2.Client, url: str) -> Iterator[httpx2.Response]:
     """The answers of a list from this page on, following the links to the next to the end."""
     for _ in range(1000):

@@ -1,6 +1,7 @@
 """What a route does that it may not is said in a sentence."""
 
 import logging
+from typing import Any
 
 import pytest
 from tiny import get
@@ -22,13 +23,13 @@ async def write_async(session: AsyncRead) -> None:
 
 @pytest.mark.parametrize("route", [write, write_async])
 def test_a_write_in_a_read_route_is_a_500_whose_log_begins_with_a_sentence(
-    app: kit.Service,
+    bare_app: kit.Service,
     caplog: pytest.LogCaptureFixture,
-    route: object,
+    route: Any,
 ) -> None:
-    app.get("/wrong", dependencies=[Anyone])(route)
-    assert get(app, "/wrong").json()["status"] == 500
+    bare_app.get("/wrong", dependencies=[Anyone])(route)
+    assert get(bare_app, "/wrong").json()["status"] == 500
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage().startswith("A route that writes has to ")
-    assert record.getMessage().endswith(f": {route.__name__}, GET /wrong")  # type: ignore[attr-defined]
+    assert record.getMessage().endswith(f": {route.__name__}, GET /wrong")
     assert record.exc_info is None
