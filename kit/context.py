@@ -39,6 +39,7 @@ class Context:
 
     begun: float = field(default_factory=time.monotonic)  # in seconds: its time runs from here
     section: str = ""  # the first part of the path, without a prefix such as /api/v1
+    is_fixed: bool = False  # whether a route has just this path, without parameters
     who: Who = "public"  # who may call its route
     claims: Claims | None = None  # of its token, if it has a good one
     caller: Caller = NOBODY

@@ -32,11 +32,9 @@ FOREIGN = (
 class Front:
     """The outermost layer of an app, which knows at which paths it takes files."""
 
-    def __init__(
-        self, app: ASGIApp, service: Starlette, settings: Settings, files: set[str]
-    ) -> None:
-        self.app, self.settings, self.paths = app, settings, Paths(service)
-        self.files = files
+    def __init__(self, app: ASGIApp, service: Any) -> None:
+        self.app, self.service, self.paths = app, service, Paths(service)
+        self.settings: Settings = service.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,11 +43,13 @@ class Front:
         root, path = scope.get("root_path", ""), scope["path"]
         if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
             scope = {**scope, "root_path": f"{root}/api/v1"}
-        section = path_of(scope).partition("/")[2].partition("/")[0]
+        own_path = path_of(scope)
+        section = own_path.partition("/")[2].partition("/")[0]
+        context = Context(section=section, is_fixed=own_path in self.service.fixed_paths)
         too_large, foreign = head_size(scope) > HEAD_LIMIT, self.is_foreign(scope, section)
         headers = [header for header in scope["headers"] if header[0] != b"host"]
         more = {"headers": headers, "server": None, "router": self.paths}
-        scope = {**scope, **more, "context": Context(section=section)}
+        scope = {**scope, **more, "context": context}
         send = with_security_headers(send, scope, is_closed=bool(self.settings.secret_key))
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
@@ -75,7 +75,7 @@ class Front:
     def body_limit(self, scope: Scope) -> int:
         """In bytes: MAX_BODY_SIZE, but at least 64 MiB for a file to be imported."""
         limit = self.settings.max_body_size
-        return max(limit, FILE_LIMIT) if path_of(scope) in self.files else limit
+        return max(limit, FILE_LIMIT) if path_of(scope) in self.service.file_paths else limit
 
 
 class Paths:

@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from kit.access import Gate
 from kit.conditions import check_conditions, entity_tag, on_condition
-from kit.context import Who, caching, context_of, path_of
+from kit.context import Who, caching, context_of
 from kit.handler import TransactionRoute
 from kit.idempotency import answer_once
 from kit.json import ExactRequest
@@ -72,11 +72,11 @@ class Route(TransactionRoute):
 
         /users/page is not about a user called "page": what has a route of its own is no parameter.
         """
-        if self.section not in (None, context_of(scope).section):
-            return Match.NONE, {}
-        if self.param_convertors and path_of(scope) in scope["app"].fixed_paths:
-            return Match.NONE, {}
-        return super().matches(scope)
+        context = context_of(scope)
+        is_about_this = self.section in (None, context.section)
+        if is_about_this and not (context.is_fixed and self.param_convertors):
+            return super().matches(scope)
+        return Match.NONE, {}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         whole = self.dependant

@@ -63,7 +63,7 @@ class Service(FastAPI):
         problems.install(self)
         self.add_exception_handler(NotMigratedError, on_not_migrated)
         protocol.install()
-        self.add_middleware(Front, service=self, settings=settings, files=self.file_paths)
+        self.add_middleware(Front, service=self)
         if settings.cors_origins:
             self.add_middleware(
                 CORSMiddleware,

@@ -203,7 +203,8 @@ def client(app_client: httpx2.Client) -> httpx2.Client:
 
 @pytest.fixture
 def bare_app(database: str) -> kit.Service:
-    """An app without routes, on the database under test."""
+    """An app without routes, on the database under test, which is empty."""
+    empty(db.database.writer.engine)
     return kit.Service(db.database, db.migrations, db.async_session)
 
 
