@@ -14,13 +14,9 @@ plain function with a `session`, which is `Read`, `Write` or `Once` (see db.py).
 stands in its decorator: `Anyone`, the `Owner` of what it is about, or a `Superuser`.
 """
 
-import codecs
-import csv
 import functools
 import hmac
 import inspect
-import io
-import json
 import logging
 import random
 import re
@@ -29,26 +25,21 @@ import string
 import sys
 from collections import defaultdict
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Iterable,
     Iterator,
     Sequence,
 )
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import (
     Annotated,
     Any,
-    BinaryIO,
     ClassVar,
-    Literal,
     TypeVar,
     cast,
     get_args,
@@ -58,7 +49,6 @@ from typing import (
 import typer
 import wtforms
 from fastapi import Depends, Form, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse
 from markupsafe import Markup
@@ -93,7 +83,6 @@ from sqlmodel import Session, SQLModel, col, select
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from wtforms.csrf.core import CSRF
 
@@ -116,7 +105,9 @@ from kit import (
     Email,
     Entity,
     Events,
+    FileFormat,
     Id,
+    ImportCounts,
     InvalidValueError,
     LogIn,
     LogIns,
@@ -133,24 +124,19 @@ from kit import (
     Skipping,
     Slug,
     Stream,
+    TableFile,
     Token,
+    Uploaded,
     Versioned,
     add,
-    allow_more_time,
     bad_request,
-    base_slug,
     caller_of,
     contains,
-    context_of,
     cookie,
     cookies_of,
     count_rows,
-    exact_json,
-    expect_many_rows,
     first_or_404,
-    free_slug,
     get_or_404,
-    invalid,
     is_own,
     lock_rows,
     new_stamp,
@@ -167,7 +153,6 @@ from kit import (
     retry_on_conflict,
     slug_for,
     sortable,
-    transaction_of,
     try_insert,
     unauthorized,
 )
@@ -184,7 +169,6 @@ from models import (
     DailyOrders,
     DeactivatedCount,
     DeletedCount,
-    ImportCounts,
     Item,
     ItemCreate,
     ItemUpdate,
@@ -210,15 +194,13 @@ from models import (
     PostUpdate,
     PostViews,
     Product,
-    ProductBase,
     ProductCreate,
-    ProductFields,
-    ProductLine,
     ProductPage,
     ProductRead,
     ProductUpdate,
     Sku,
     StockChange,
+    StoredCount,
     Tag,
     TagCreate,
     TagUpdate,
@@ -238,7 +220,6 @@ from models import (
 logger = logging.getLogger("cornershop")
 
 app = Service(database, migrations, async_session, version="1.0.0")
-app.file_paths |= {"/products/import"}
 access = Access(database, User)
 log_ins = LogIns(access, User.username_key, User.email)
 bodies = Bodies(log_ins, username=User.username_key, email=User.email)
@@ -490,6 +471,24 @@ def deactivate_user(session: Write, user_id: Id) -> Notice:
     return Notice(message=f"User {user_id} has been deactivated")
 
 
+users_file = TableFile(
+    User,
+    "users",
+    example={"id": 1, "username": "johndoe", "email": "john@example.com"},
+)
+
+
+@app.get(
+    "/users/export",
+    dependencies=[Superuser],
+    response_class=StreamingResponse,
+    responses=users_file.documented,
+)
+def export_users(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+    """All users as a file, like products; without their passwords, so there is no import."""
+    return users_file.export(session, format)
+
+
 @app.patch("/users/bulk/deactivate", dependencies=[Superuser])
 def deactivate_users(
     session: WriteLong, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
@@ -602,6 +601,41 @@ def list_category_products(session: Read, paging: Paged, category_id: Id) -> Cat
     count = count_rows(session, inside)
     products = page(session, inside, paging)
     return CategoryProducts(category=category.name, product_count=count, products=products)
+
+
+categories_file = TableFile(
+    Category,
+    "categories",
+    key="slug",
+    refers={"parent_id": Category.slug},
+    tree="parent_id",
+    example={"slug": "outdoor", "name": "Outdoor", "parent": None},
+)
+
+
+@app.get(
+    "/categories/export",
+    dependencies=[Superuser],
+    response_class=StreamingResponse,
+    responses=categories_file.documented,
+)
+def export_categories(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+    """All categories as a file, like products; with the slug of the `parent`."""
+    return categories_file.export(session, format)
+
+
+@app.post(
+    "/categories/import",
+    dependencies=[Superuser],
+    responses=problems(400, 413, 415),
+    openapi_extra=categories_file.body,
+)
+def import_categories(session: WriteLong, upload: Uploaded) -> ImportCounts:
+    """Create or update categories, by their slug: all lines of the file or, if one is bad, none.
+
+    A parent may also be one that another line makes, before or after it.
+    """
+    return categories_file.load(session, upload)
 
 
 def refuse_cycle(session: Session, category_id: int, parent_id: int | None) -> None:
@@ -762,26 +796,24 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
     return product
 
 
-# Products as a file: export and import
-
-TEXT = {"type": "string"}
-FILES = {
-    "text/csv": {"schema": TEXT, "example": "sku,name,price\nWH-002,Wired Headphones,29.99\n"},
-    "application/jsonl": {"schema": TEXT, "example": '{"sku": "HEA-00001", "price": 19.99}\n'},
-}
-EXPORT_BATCH, IMPORT_BATCH = 50, 200  # rows
-MOST_TEXT = 50_000  # characters of descriptions, in a batch of the import
-COLUMNS = ["id", *ProductFields.model_fields, "category", "created_at", "updated_at"]
-Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
+products_file = TableFile(
+    Product,
+    "products",
+    key="sku",
+    refers={"category_id": Category.slug},
+    slug_from="name",
+    takes={"stock_quantity": StoredCount},  # which cancelled orders may have added to
+    example={"sku": "WH-002", "name": "Wired Headphones", "price": 29.99},
+)
 
 
 @app.get(
     "/products/export",
     dependencies=[Superuser],
     response_class=StreamingResponse,
-    responses={200: {"content": FILES}},
+    responses=products_file.documented,
 )
-def export_products(session: Read, format: Literal["csv", "jsonl"] = "csv") -> StreamingResponse:
+def export_products(session: Read, format: FileFormat = "csv") -> StreamingResponse:
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
 
     In place of the category's id it has its slug. In CSV an apostrophe stands before text that
@@ -789,373 +821,23 @@ def export_products(session: Read, format: Literal["csv", "jsonl"] = "csv") -> S
     a `;`, a tab or a line break inside a text, where what follows would be a formula: for a
     spreadsheet that separates by these. The import takes it away.
     """
-    batch = export_batch(session, format, 0)
-    headers = {"Content-Disposition": f'attachment; filename="products.{format}"'}
-    media_type = "text/csv" if format == "csv" else "application/jsonl"
-    return StreamingResponse(export_lines(session, format, batch), 200, headers, media_type)
-
-
-async def export_lines(session: Session, format: str, batch: Batch) -> AsyncIterator[str]:
-    """Batch after batch, each read in a thread: a slow client holds no connection."""
-    if format == "csv":
-        yield "\ufeff" + ",".join(COLUMNS) + "\r\n"  # marked as UTF-8, for Excel
-    while batch[1] is not None:
-        yield batch[0]
-        work = functools.partial(export_batch, session, format, batch[1])
-        transaction_of(session).context.restart_time()
-        batch = await transaction_of(session).run(work, session)
-
-
-def export_batch(session: Session, format: str, after: int) -> Batch:
-    fields = [Category.slug if name == "category" else getattr(Product, name) for name in COLUMNS]
-    query = cast(Any, select)(*fields).select_from(Product).outerjoin(Category)
-    query = query.where(Product.id > after).order_by(Product.id).limit(EXPORT_BATCH)
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in session.exec(query)]
-    text = io.StringIO()
-    if format == "csv":
-        csv.writer(text).writerows([map(csv_cell, row.values()) for row in rows])
-    else:
-        lines = (
-            json.dumps(row, default=json_value, ensure_ascii=False, separators=(",", ":"))
-            for row in rows
-        )
-        text.writelines(f"{line}\n" for line in lines)
-    return text.getvalue(), rows[-1]["id"] if rows else None
-
-
-def json_value(value: Decimal | datetime) -> float | str:
-    """A value as it is in the JSON of every answer."""
-    if isinstance(value, Decimal):
-        return float(value)
-    return value.isoformat().replace("+00:00", "Z")
-
-
-# What spreadsheets take for a formula (OWASP, "CSV Injection"), full-width signs included;
-# and what has an apostrophe in front already, or nothing at all in it.
-FORMULA = re.compile(r"'*\Z|['\s]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-
-
-# What in a text may begin a cell in a spreadsheet that separates by other characters than `,`,
-# for which the quotes around the text are none, and what comes before a formula there.
-SEPARATOR = re.compile(r"[;\t\r\n]")
-MARKED_SEPARATOR = re.compile(rf"({SEPARATOR.pattern})'")
-BEFORE_FORMULA = re.compile(r"""(?<![;'"\s])[;'"\s]+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
-
-
-def csv_cell(value: Any) -> str:
-    """A value as text for CSV; nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        text = BEFORE_FORMULA.sub(lambda run: SEPARATOR.sub(r"\g<0>'", run[0]), value)
-        return f"'{text}" if FORMULA.match(text) else text
-    return str(json_value(value)) if isinstance(value, datetime) else str(value)
-
-
-def value_of(column: str, cell: str) -> Any:
-    """What a cell of CSV says; MISSING for nothing, where nothing is no value."""
-    if cell == "":
-        return None if column in ("description", "category") else MISSING
-    if column == "is_active":
-        return {"true": True, "false": False}.get(cell.lower(), cell)
-    text = cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
-    return BEFORE_FORMULA.sub(lambda run: MARKED_SEPARATOR.sub(r"\1", run[0]), text)
-
-
-@dataclass
-class Import:
-    """A file of products that is being imported: its lines, and what has come of them."""
-
-    file: BinaryIO
-    is_csv: bool
-    errors: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # by line
-    created: int = 0
-    updated: int = 0
-    numbers: dict[str, int] = field(default_factory=dict)  # by slug: the next to try after it
-
-    def refuse(self, line: int, msg: str, *fields: str, type: str = "invalid") -> None:
-        self.errors.setdefault(line, []).append(invalid(("line", line, *fields), msg, type))
-
-    def is_refused(self) -> bool:
-        """Whether there are as many bad lines as a client is told of."""
-        return len(self.errors) >= 100
-
-
-FILE_TYPE = re.compile(
-    r"(text/csv|application/jsonl)"
-    r"( *; *(charset=\"?(utf-8|us-ascii)\"?|header=\"?present\"?))* *",  # RFC 4180, section 3
-    re.IGNORECASE,
-)
-
-
-async def receive_import(request: Request) -> AsyncIterator[Import]:
-    """Put the body into a file first: a slow client holds no connection."""
-    content_type = FILE_TYPE.fullmatch(request.headers.get("Content-Type", ""))
-    if not content_type:
-        raise HTTPException(415, "Send text/csv or application/jsonl, in UTF-8")
-    with TemporaryFile() as file:
-        try:
-            async for chunk in request.stream():
-                file.write(chunk)
-        except ClientDisconnect:
-            raise HTTPException(400, "The file did not arrive whole") from None
-        context_of(request).restart_time()
-        yield Import(cast(BinaryIO, file), content_type[1].lower() == "text/csv")
+    return products_file.export(session, format)
 
 
 @app.post(
     "/products/import",
     dependencies=[Superuser],
     responses=problems(400, 413, 415),
-    openapi_extra={"requestBody": {"required": True, "content": FILES}},
+    openapi_extra=products_file.body,
 )
-def import_products(
-    session: WriteLong, upload: Annotated[Import, Depends(receive_import)]
-) -> ImportCounts:
+def import_products(session: WriteLong, upload: Uploaded) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
     It takes what the export gives. Fields that are left out stay as they are, or get their
     defaults; the ids and times of products that exist stay theirs. A 422 tells the first 100
     bad lines.
     """
-    upload.errors, upload.numbers, upload.created, upload.updated = {}, {}, 0, 0
-    expect_many_rows(session)
-    retry_on_conflict(session, "sku")  # another made the same product meanwhile
-    for batch in import_batches(upload):
-        allow_more_time(session)
-        import_batch(session, upload, batch)
-    if upload.errors:
-        bad = sorted(upload.errors)[:100]
-        raise RequestValidationError([error for line in bad for error in upload.errors[line]])
-    return ImportCounts(created=upload.created, updated=upload.updated)
-
-
-Line = tuple[int, dict[str, Any]]  # its number, and the fields in it
-
-
-def import_batches(upload: Import) -> Iterator[dict[str, Line]]:
-    """Some lines at a time, by SKU: so two of the same product come one after the other."""
-    batch: dict[str, Line] = {}
-    text = 0
-    for line, sent in import_lines(upload):
-        if len(batch) == IMPORT_BATCH or text > MOST_TEXT or sent["sku"] in batch:
-            yield batch
-            batch, text = {}, 0
-        batch[sent["sku"]] = line, sent
-        text += len(sent.get("description") or "")
-    yield batch
-
-
-def import_lines(upload: Import) -> Iterator[Line]:
-    """The lines that are right, each by itself."""
-    for line, values in (csv_lines if upload.is_csv else json_lines)(upload):
-        try:
-            sent = ProductLine.model_validate(values).model_dump()
-        except ValidationError as error:
-            for e in error.errors(include_input=False, include_url=False)[:10]:
-                upload.refuse(line, e["msg"], *map(str, e["loc"][:1]), type=e["type"])
-        else:
-            if "sku" in sent:
-                yield line, sent
-            else:
-                upload.refuse(line, "Field required", "sku", type="missing")
-        if upload.is_refused():
-            return
-
-
-LONGEST_LINE = 256 * 1024  # bytes, with the empty lines before it
-
-
-def raw_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long the beginning, which still is too long."""
-    file.seek(0)
-    if file.read(3) != codecs.BOM_UTF8:
-        file.seek(0)
-    return iter(lambda: file.readline(LONGEST_LINE + 1), b"")
-
-
-def decoded(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")  # what is not UTF-8 is refused as text, later
-
-
-def json_lines(upload: Import) -> Iterator[tuple[int, Any]]:
-    size = 0
-    for line, raw in enumerate(raw_lines(upload.file), 1):
-        size += len(raw)
-        if size > LONGEST_LINE:
-            upload.refuse(line, "Line is too long")
-            return
-        if text := decoded(raw).strip():
-            size = 0
-            try:
-                yield line, exact_json(text)
-            except json.JSONDecodeError:
-                upload.refuse(line, "Line is not JSON", type="json_invalid")
-
-
-def csv_lines(upload: Import) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What a record says, and the line where it begins: text in quotes may have several lines."""
-    line = size = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal line, size
-        for raw in raw_lines(upload.file):
-            line, size = line + 1, size + len(raw)
-            if size > LONGEST_LINE:
-                raise csv.Error("it is too long")
-            yield decoded(raw)
-
-    records = csv.reader(counted(), strict=True)
-    header: list[str] | None = None
-    while not upload.is_refused():
-        begin = line + 1
-        try:
-            cells = next(records, None)
-        except csv.Error as error:
-            upload.refuse(begin, f"Line is not CSV: {error}")
-            cells = []
-        else:
-            if header is None:
-                header = cells or []
-                check_header(upload, header)
-            elif cells and len(cells) != len(header):
-                upload.refuse(begin, f"Line has {len(cells)} cells, and the header {len(header)}")
-            elif cells:
-                values = {c: value_of(c, text) for c, text in zip(header, cells, strict=True)}
-                yield begin, {c: v for c, v in values.items() if v is not MISSING}
-        if cells is None or header is None or 1 in upload.errors:
-            return
-        size = 0 if cells else size
-
-
-def check_header(upload: Import, header: list[str]) -> None:
-    """Refuse line 1 for columns that are unknown, there twice or missing."""
-    if len(header) > len(COLUMNS):
-        upload.refuse(1, f"The header has more columns than there are: {', '.join(COLUMNS)}")
-        return
-    for column in sorted({c for c in header if c not in COLUMNS or header.count(c) > 1}):
-        upload.refuse(1, "Column is unknown, or there twice", column)
-    if "sku" not in header:
-        upload.refuse(1, "The header has to name this column", "sku", type="missing")
-
-
-PRODUCT = SQLModel.metadata.tables["product"]
-DEFAULTS = {n: f.default for n, f in ProductBase.model_fields.items() if not f.is_required()}
-KEPT = {"id", "created_at", "updated_at"}  # of a product that exists
-
-
-def import_batch(session: Session, upload: Import, batch: dict[str, Line]) -> None:
-    """Insert and update what some lines say, in a handful of statements."""
-    rows, categories, slugs, names = look_up_lines(session, [sent for _, sent in batch.values()])
-    inserts: list[dict[str, Any]] = []
-    updates: list[dict[str, Any]] = []
-    for sku, (line, sent) in batch.items():
-        category, old = sent.pop("category", MISSING), rows.get(sku)
-        if category is not MISSING and category not in categories:
-            upload.refuse(line, "Refers to nothing", "category")
-            continue
-        if category is not MISSING:
-            sent["category_id"] = categories[category]
-        if not sent.get("slug"):
-            sent.pop("slug", None)
-        if old:
-            new = old | {name: value for name, value in sent.items() if name not in KEPT}
-        else:
-            new = new_product(session, upload, line, sent, slugs)
-        if new and take(upload, line, slugs, names, old, new):
-            upload.updated += bool(old)
-            upload.created += not old
-            if new != old:
-                (updates if old else inserts).append(new)
-    write_products(session, inserts, updates)
-
-
-Owners = dict[Any, str]  # whose a unique value is, by SKU
-
-# Built once: a statement with a list in it is garbage that refers to itself, which stays in
-# memory until Python looks for such.
-C = PRODUCT.c
-LOCKED = PRODUCT.select().where(C.sku.in_(bindparam("skus"))).order_by(C.id).with_for_update()
-NAMED = select(Category.slug, Category.id).where(col(Category.slug).in_(bindparam("categories")))
-SLUGS = select(C.slug, C.sku).where(C.slug.in_(bindparam("slugs")))
-NAMES = select(C.name, C.category_id, C.sku).where(C.name.in_(bindparam("names")))
-
-
-def look_up_lines(
-    session: Session, lines: list[dict[str, Any]]
-) -> tuple[dict[str, Any], dict[str | None, int | None], Owners, Owners]:
-    """The products, locked, by SKU; the categories by slug; whose the slugs and the names are."""
-    run = session.connection().execute
-    skus = {sent["sku"] for sent in lines}
-    rows = {row.sku: row._asdict() for row in run(LOCKED, {"skus": skus})}
-    named = {sent["category"] for sent in lines if sent.get("category")}
-    slugs = {sent.get("slug") or base_slug("product", sent.get("name", "")) for sent in lines}
-    names = {sent.get("name") or rows.get(sent["sku"], {}).get("name") for sent in lines}
-    return (
-        rows,
-        {None: None, **dict(run(NAMED, {"categories": named}).all())},
-        dict(run(SLUGS, {"slugs": slugs}).all()),
-        {(name, category): sku for name, category, sku in run(NAMES, {"names": names})},
-    )
-
-
-def new_product(
-    session: Session, upload: Import, line: int, sent: dict[str, Any], slugs: Owners
-) -> dict[str, Any]:
-    """The row for a new product; nothing where a field is missing."""
-    missing = [name for name in ("name", "price") if name not in sent]
-    for name in missing:
-        upload.refuse(line, "Field required", name, type="missing")
-    if missing:
-        return {}
-    if "slug" not in sent:
-        slug = sent["slug"] = base_slug("product", sent["name"])
-        retry_on_conflict(session, "slug")
-        if slug in slugs:
-            first = upload.numbers.get(slug, 2)
-            sent["slug"] = free_slug(session, Product, sent["name"], taken=slugs, first=first)
-            upload.numbers[slug] = int(sent["slug"].rpartition("-")[2]) + 1
-    created = sent.get("created_at", now())
-    row = {**DEFAULTS, "created_at": created, "updated_at": created, **sent}
-    row.pop("id", None)
-    return row
-
-
-def take(
-    upload: Import, line: int, slugs: Owners, names: Owners, old: Any, new: dict[str, Any]
-) -> bool:
-    """Make the slug, and the name in the category, this product's; or refuse the line."""
-
-    def slug_of(row: dict[str, Any]) -> Any:
-        return row["slug"]
-
-    def name_of(row: dict[str, Any]) -> Any:
-        return (row["name"], row["category_id"]) if row["category_id"] else None
-
-    is_free = True
-    for owners, value_of_row, name in ((slugs, slug_of, "slug"), (names, name_of, "name")):
-        value = value_of_row(new)
-        if old and owners.get(value_of_row(old)) == new["sku"]:
-            del owners[value_of_row(old)]
-        if value and owners.setdefault(value, new["sku"]) != new["sku"]:
-            upload.refuse(line, "Already exists", name)
-            is_free = False
-    return is_free
-
-
-def write_products(session: Session, inserts: list[Any], updates: list[Any]) -> None:
-    run = session.connection().execute
-    if updates:
-        same = PRODUCT.c.id == bindparam("product_id")  # by that name: see kit.driver_errors
-        changes = [
-            {**row, "product_id": row["id"], "version": row["version"] + 1, "updated_at": now()}
-            for row in updates
-        ]
-        run(update(PRODUCT).where(same), changes)
-    if inserts:
-        run(insert(PRODUCT), inserts)
+    return products_file.load(session, upload)
 
 
 # Orders ---------------------------------------------------------------------------------
@@ -1570,11 +1252,46 @@ def delete_tag(session: Write, tag_id: Id) -> None:
 def touch_posts(session: Session, tag: Tag) -> Tag:
     """Count a change of the posts that have the tag, since they show it, if it changes."""
     if session.is_modified(tag) or tag in session.deleted:
-        having = select(PostTag.post_id).where(PostTag.tag_id == tag.id)
-        kept = {"updated_at": Post.updated_at, "version": Post.version + 1}
         with session.no_autoflush:  # or the links would be gone
-            session.exec(update(Post).where(col(Post.id).in_(having)).values(kept))
+            touch_posts_with(session, [tag.id])
     return tag
+
+
+def touch_posts_with(session: Session, tag_ids: Sequence[int]) -> None:
+    having = select(PostTag.post_id).where(col(PostTag.tag_id).in_(tag_ids))
+    kept = {"updated_at": Post.updated_at, "version": Post.version + 1}
+    session.exec(update(Post).where(col(Post.id).in_(having)).values(kept))
+
+
+tags_file = TableFile(
+    Tag,
+    "tags",
+    key="slug",
+    example={"slug": "sale", "name": "Sale"},
+    on_change=touch_posts_with,
+)
+
+
+@app.get(
+    "/tags/export",
+    dependencies=[Superuser],
+    response_class=StreamingResponse,
+    responses=tags_file.documented,
+)
+def export_tags(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+    """All tags as a file, like products."""
+    return tags_file.export(session, format)
+
+
+@app.post(
+    "/tags/import",
+    dependencies=[Superuser],
+    responses=problems(400, 413, 415),
+    openapi_extra=tags_file.body,
+)
+def import_tags(session: WriteLong, upload: Uploaded) -> ImportCounts:
+    """Create or update tags, by their slug: all lines of the file or, if one is bad, none."""
+    return tags_file.load(session, upload)
 
 
 # Accounts -------------------------------------------------------------------------------

@@ -48,7 +48,6 @@ from kit import (
     Entity,
     Id,
     LongText,
-    Moment,
     Money,
     Name,
     NumberedPage,
@@ -254,7 +253,10 @@ class CategoryProducts(BaseModel):
 # Products -------------------------------------------------------------------------------
 
 
-class ProductFields(Schema):
+StoredCount = Annotated[int, Field(ge=0, le=2**53), PLAIN]  # exact in JSON
+
+
+class ProductBase(Schema):
     name: Name
     slug: Slug = Field(unique=True)
     description: OptionalText = None
@@ -262,9 +264,6 @@ class ProductFields(Schema):
     stock_quantity: Count = Field(default=0, sa_type=BigInteger)
     sku: Sku = Field(unique=True)
     is_active: StrictBool = True
-
-
-class ProductBase(ProductFields):
     category_id: OptionalId = Field(default=None, foreign_key="category.id", ondelete="SET NULL")
 
 
@@ -301,22 +300,6 @@ class ProductRead(Timestamps, ProductBase, Entity):
 
 class ProductPage(NumberedPage[ProductRead]):
     pass
-
-
-class ProductLine(Partial, ProductFields):
-    """A product in a file: with the slug of its category, in place of the id."""
-
-    slug: OptionalSlug  # type: ignore[assignment]  # left out: made from the name, or kept
-    stock_quantity: Annotated[int, Field(ge=0, le=2**53), PLAIN]  # cancelled orders add to it
-    category: OptionalSlug
-    id: Id
-    created_at: Moment
-    updated_at: Moment
-
-
-class ImportCounts(BaseModel):
-    created: int
-    updated: int
 
 
 class StockChange(Schema):

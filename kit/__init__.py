@@ -39,9 +39,12 @@ from kit.fields import (
     choice,
     now,
 )
+from kit.files import TableFile
 from kit.front import POLICY
 from kit.idempotency import OnceSession, StoredAnswer
+from kit.imports import ImportCounts
 from kit.json import exact_json
+from kit.lines import FileFormat, Uploaded
 from kit.log_ins import LogIn, LogIns
 from kit.migrations import Migrations
 from kit.openapi import problems

@@ -111,9 +111,9 @@ async def on_http_error(request: Request, error: StarletteHTTPException) -> Resp
 
 def allowed_methods(request: Request) -> list[str]:
     path = path_of(request.scope)
-    routes = [
-        r for r in request.app.routes if isinstance(r, BaseRoute) and r.path_regex.match(path)
-    ]
+    routes = [r for r in request.app.routes if isinstance(r, BaseRoute)]
+    routes = [r for r in routes if r.path_regex.match(path)]
+    routes.sort(key=lambda route: bool(route.param_convertors))  # one of its own comes first
     methods = {m for r in routes if r.path == routes[0].path for m in r.methods or ()} or {"GET"}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 

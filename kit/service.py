@@ -22,6 +22,7 @@ from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
 from kit.front import Front
+from kit.lines import takes_file
 from kit.local import OnlyHere
 from kit.migrations import Migrations
 from kit.openapi import HEADERS, document
@@ -42,7 +43,6 @@ class Service(FastAPI):
         self.database, self.migrations, self.reading = database, migrations, reading
         self.settings = settings = database.settings
         self.feeds: list[Feed] = []
-        self.file_paths = set[str]()  # where a body may be a file
         self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
         super().__init__(
             title=settings.app_name,
@@ -77,13 +77,22 @@ class Service(FastAPI):
     @property
     def fixed_paths(self) -> set[str]:
         """The paths that have no parameters."""
+        return self.known_paths()[0]
+
+    @property
+    def file_paths(self) -> set[str]:
+        """Those at which a body is a file, which may be larger than others."""
+        return self.known_paths()[1]
+
+    def known_paths(self) -> tuple[set[str], set[str]]:
         if len(self.routes) != self._counted:
             routes = [route for route in self.routes if isinstance(route, Route)]
-            self._fixed = {route.path for route in routes if not route.param_convertors}
+            fixed = {route.path for route in routes if not route.param_convertors}
+            self._paths = fixed, {route.path for route in routes if takes_file(route)}
             self._counted = len(self.routes)
-        return self._fixed
+        return self._paths
 
-    _fixed, _counted = set[str](), 0
+    _paths, _counted = (set[str](), set[str]()), 0
 
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = self.openapi_schema or document(self)

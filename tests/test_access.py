@@ -57,6 +57,7 @@ MATRIX: dict[str, Cells] = {
     "GET /users/page": (401, 403, 403, 200),
     "GET /users/stats/active-count": (401, 403, 403, 200),
     "GET /users/top-spenders": (401, 403, 403, 200),
+    "GET /users/export": (401, 403, 403, 200),
     "DELETE /users/{user_id}/soft": (401, 200, 403, 200),
     "PATCH /users/bulk/deactivate": (401, 403, 403, 200),
     "DELETE /users/bulk/inactive": (401, 403, 403, 200),
@@ -68,6 +69,8 @@ MATRIX: dict[str, Cells] = {
     "DELETE /categories/{category_id}": (401, 403, 403, 204),
     "GET /categories/tree": (200, 200, 200, 200),
     "GET /categories/{category_id}/products": (200, 200, 200, 200),
+    "GET /categories/export": (401, 403, 403, 200),
+    "POST /categories/import": (401, 403, 403, 200),
     "GET /products/": (200, 200, 200, 200),
     "POST /products/": (401, 403, 403, 201),
     "GET /products/{product_id}": (200, 200, 200, 200),
@@ -114,6 +117,8 @@ MATRIX: dict[str, Cells] = {
     "PUT /tags/{tag_id}": (401, 403, 403, 200),
     "PATCH /tags/{tag_id}": (401, 403, 403, 200),
     "DELETE /tags/{tag_id}": (401, 403, 403, 204),
+    "GET /tags/export": (401, 403, 403, 200),
+    "POST /tags/import": (401, 403, 403, 200),
     "GET /accounts/": (401, 200, 200, 200),
     "POST /accounts/": (401, 403, 403, 201),
     "GET /accounts/{account_id}": (401, 200, 404, 200),
@@ -194,7 +199,11 @@ BODIES: dict[str, Callable[[int], Json]] = {
     ),
 }
 FORM = {"username": "user1", "password": "Password1"}
-FILE = "sku,name,price\r\nNEW,New,1\r\n"
+FILES = {
+    "POST /categories/import": "slug,name\r\nnew,New\r\n",
+    "POST /products/import": "sku,name,price\r\nNEW,New,1\r\n",
+    "POST /tags/import": "slug,name\r\nnew,New\r\n",
+}
 
 
 def path_of(row: str, n: int) -> str:
@@ -219,8 +228,8 @@ def send(
     method, url = row.split()[0], prefix + path_of(row, n)
     if row == "POST /token":
         return client.post(url, data=FORM, headers=headers)
-    if row == "POST /products/import":
-        return client.post(url, content=FILE, headers={**headers, "Content-Type": "text/csv"})
+    if row in FILES:
+        return client.post(url, content=FILES[row], headers={**headers, "Content-Type": "text/csv"})
     if row in BODIES:
         return client.request(method, url, json=BODIES[row](n), headers=headers)
     return client.request(method, url, headers=headers)

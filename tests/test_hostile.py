@@ -25,7 +25,7 @@ from starlette.requests import Request as StarletteRequest
 import db
 import kit
 import main
-from kit import conditions, local
+from kit import conditions, lines, local
 
 CORPUS: dict[str, Any] = json.loads(Path(__file__).with_name("hostile.json").read_text())
 VALUES: list[str] = [
@@ -304,11 +304,11 @@ def read_the_worst() -> None:
         local.is_on_this_machine(request.scope)
         kit.cookies_of(request)
         conditions.names_tag([value], '"1"', weak=True)
-        main.FILE_TYPE.fullmatch(value)
+        lines.FILE_TYPE.fullmatch(value)
         kit.json.JSON_LIKE.fullmatch(value)
     for text in ("'" * LONG, "' " * (LONG // 2) + "x", " " * LONG):
-        main.csv_cell(text)
-        main.value_of("name", text)
+        lines.cell_of(text)
+        lines.value_of(text, lines.Column())
 
 
 def test_the_longest_text_at_its_worst_is_read_to_the_end() -> None:

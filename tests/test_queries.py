@@ -111,6 +111,27 @@ def importing_again(client: httpx2.Client, make: Make, rows: int) -> httpx2.Requ
     return client.build_request("POST", "/products/import", content=content, headers=headers)
 
 
+def importing_tree(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    """Of each category the parent is the next one, which is not there yet."""
+    lines = "".join(f"c{rows}-{n},Category {rows} {n},c{rows}-{n + 1}\n" for n in range(rows))
+    content = f"slug,name,parent\n{lines}c{rows}-{rows},Root {rows},\n"
+    headers = {"Content-Type": "text/csv"}
+    return client.build_request("POST", "/categories/import", content=content, headers=headers)
+
+
+def importing_tags(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
+    """Each is changed, and is in a post."""
+    if rows == FEW:
+        make("users")
+    tags = [make("tags", slug=f"t{rows}-{n}")["id"] for n in range(rows)]
+    for tag in tags:
+        make("posts", author_id=1, tag_ids=[tag])
+    lines = "".join(f"t{rows}-{n},New {rows} {n}\n" for n in range(rows))
+    headers = {"Content-Type": "text/csv"}
+    content = f"slug,name\n{lines}"
+    return client.build_request("POST", "/tags/import", content=content, headers=headers)
+
+
 def posting(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
     if rows == FEW:
         make("users")
@@ -139,7 +160,7 @@ def leaving(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
     return client.build_request("DELETE", f"/users/{user}")
 
 
-WRITES = [placing, cancelling, bulk, importing, importing_again]
+WRITES = [placing, cancelling, bulk, importing, importing_again, importing_tree, importing_tags]
 WRITES += [posting, retagging, closing, leaving]
 # What the ORM executes row by row, on SQLite alone: what it inserts with ids to be given.
 INSERTS = {"placing": 1, "bulk": 1}

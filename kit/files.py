@@ -1,0 +1,147 @@
+"""A table as a file of CSV or JSON Lines, a line for each row: what goes out comes in again.
+
+    tags_file = TableFile(Tag, "tags", key="slug")
+
+The columns are those of the model that answers have. An import creates rows and changes them, all
+lines of a file or, if one is bad, none. A field that is left out of a line stays as it is, or gets
+its default. What the model says of a field holds in a line too. Memory stays the same, however
+large the table and the file are.
+"""
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import pydantic
+from fastapi.responses import StreamingResponse
+from pydantic import MISSING, BaseModel
+from sqlalchemy import Boolean, bindparam, select
+from sqlmodel import Session
+
+from kit.fields import Id, Moment
+from kit.imports import OR_NONE, Import, ImportCounts, Reference, Target, annotated
+from kit.lines import MEDIA_TYPES, Column, FileFormat, Lines, Upload, head_of, text_of
+from kit.tables import Entity, Partial, Schema
+from kit.transactions import transaction_of
+
+EXPORT_BATCH = 50  # rows
+MOMENTS: dict[Any, Any] = {datetime: Moment, datetime | None: Moment | None}
+Batch = tuple[str, int | None]  # some lines of a file, and the last id in them
+
+
+class TableFile:
+    """How a table is a file; see the arguments. Without a key it can only be exported.
+
+    name: of the file.
+    key: the unique column that says which row a line is about.
+    refers: what a file has in the place of a foreign key: with `{"category_id": Category.slug}` a
+        column `category`. By other foreign keys it refers to ids.
+    slug_from: the column that a new row's slug is made from, where a line has none.
+    tree: the foreign key to the row above, which is never one below as well.
+    takes: the types of columns in a file, where they are not the model's.
+    example: a line, for the documentation.
+    on_change: called with the ids of rows that were changed.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        *,
+        key: str = "",
+        refers: Mapping[str, Any] | None = None,
+        slug_from: str = "",
+        tree: str = "",
+        takes: Mapping[str, Any] | None = None,
+        example: Mapping[str, Any] | None = None,
+        on_change: Callable[[Session, list[int]], None] | None = None,
+    ) -> None:
+        self.model, self.name, self.key = model, name, key
+        shown = [name for name, info in model.model_fields.items() if not info.exclude]
+        columns = {name: model.__table__.c[name] for name in shown}
+        self.references = {
+            name: Reference(column, (refers or {}).get(name))
+            for name, column in columns.items()
+            if column.foreign_keys
+        }
+        self.fields = {n: self.references[n].field if n in self.references else n for n in shown}
+        self.columns = {
+            self.fields[name]: Column(column.nullable, isinstance(column.type, Boolean))
+            for name, column in columns.items()
+        }
+        self.exported = self.export_query(columns)
+        if key:
+            self.target = Target(model, key, self.fields, self.references, slug_from, tree)
+            self.target.on_change = on_change
+            self.line = self.line_model(takes or {})
+        content = {
+            MEDIA_TYPES[format]: {"schema": {"type": "string"}, "example": sample}
+            for format, sample in samples(example or {})
+        }
+        # For the `responses=` of an export's route, and the `openapi_extra=` of an import's.
+        self.documented: dict[int | str, dict[str, Any]] = {200: {"content": content}}
+        self.body = {"requestBody": {"required": True, "content": content}}
+
+    def export_query(self, columns: Mapping[str, Any]) -> Any:
+        table = joined = self.model.__table__
+        values = []
+        for name, column in columns.items():
+            if reference := self.references.get(name):
+                joined = joined.outerjoin(reference.target, column == reference.id)
+                column = reference.text
+            values.append(column.label(self.fields[name]))
+        query = select(*values).select_from(joined).where(table.c.id > bindparam("after"))
+        return query.order_by(table.c.id).limit(EXPORT_BATCH)
+
+    def line_model(self, takes: Mapping[str, Any]) -> type[BaseModel]:
+        """What a line may say: what the model does, but that all may be left out."""
+        bases = [base for base in self.model.__bases__ if not issubclass(base, Entity)]
+        types = {name: (takes.get(name) or self.type_of(name), MISSING) for name in self.fields}
+        name = f"{self.model.__name__}Line"
+        create: Any = pydantic.create_model
+        return cast(type[BaseModel], create(name, __base__=(Partial, *bases, Schema), **types))
+
+    def type_of(self, name: str) -> Any:
+        info = self.model.model_fields[name]
+        if name == "id":
+            return Id
+        if self.fields[name] != name:
+            return self.references[name].type()
+        if name == "slug" and self.target.slug_from:
+            return annotated[info.rebuild_annotation(), OR_NONE]
+        return MOMENTS.get(info.annotation) or info.rebuild_annotation()
+
+    def export(self, session: Session, format: FileFormat = "csv") -> StreamingResponse:
+        """All rows, in the order of their ids."""
+        batch = self.batch(session, format, 0)
+        headers = {"Content-Disposition": f'attachment; filename="{self.name}.{format}"'}
+        text = self.batches(session, format, batch)
+        return StreamingResponse(text, 200, headers, MEDIA_TYPES[format])
+
+    async def batches(
+        self, session: Session, format: FileFormat, batch: Batch
+    ) -> AsyncIterator[str]:
+        """Batch after batch, each read in a thread: a slow client holds no connection."""
+        yield head_of(format, self.columns)
+        while batch[1] is not None:
+            yield batch[0]
+            work = functools.partial(self.batch, session, format, batch[1])
+            transaction_of(session).context.restart_time()
+            batch = await transaction_of(session).run(work, session)
+
+    def batch(self, session: Session, format: FileFormat, after: int) -> Batch:
+        found = session.connection().execute(self.exported, {"after": after})
+        rows = [row._asdict() for row in found]
+        return text_of(format, rows), rows[-1]["id"] if rows else None
+
+    def load(self, session: Session, upload: Upload) -> ImportCounts:
+        """Create or change the rows that a file says; a 422 tells of the first 100 bad lines."""
+        lines = Lines(upload, self.columns, self.key, self.line)
+        return Import(self.target, session, lines).run()
+
+
+def samples(row: Mapping[str, Any]) -> Iterator[tuple[FileFormat, str]]:
+    """A file of one row in each format."""
+    for format in MEDIA_TYPES:
+        yield format, head_of(format, row).lstrip("\ufeff") + text_of(format, [row])
