@@ -834,7 +834,9 @@ def test_an_async_route_reads(async_shop: Process) -> None:
 @pytest.mark.system
 def test_an_async_route_cannot_write(async_shop: Process) -> None:
     assert async_shop.client.post("/async/items").status_code == 500
-    told = re.compile(r"^A route that writes has to .*\bWrite\b", re.M)  # logged once it was answered
+    told = re.compile(
+        r"^A route that writes has to .*\bWrite\b", re.M
+    )  # logged once it was answered
     wait_for(lambda: bool(told.search(async_shop.logged())))
     assert async_shop.client.get("/async/titles").json() == ["Kite", "Drachen ü"]
 
