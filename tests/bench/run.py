@@ -23,7 +23,6 @@ from statistics import median
 from typing import Annotated, Any, NamedTuple
 
 import httpx2
-import pygal
 import sqlalchemy as sa
 import typer
 from rich import box
@@ -314,26 +313,31 @@ def told(result: Result) -> tuple[str, str]:
 def draw(found: dict[tuple[str, str, int, str], Result], file: Path) -> None:
     """One chart: the service and the tutorial stack at 16 clients, and at 64."""
     keys = list(dict.fromkeys(key[:2] for key in found if key[0]))
+    series = [(contender, n) for contender in ("tutorial", "service") for n in CLIENTS[:2]]
     colors = "#b8c2cc", "#8795a1", "#63b3ed", "#2b6cb0"
-    style = pygal.style.Style(background="white", plot_background="white", colors=colors)
-    chart = pygal.Bar(
-        style=style,
-        js=[],
-        width=1100,
-        height=480,
-        legend_at_bottom=True,
-        x_label_rotation=30,
-        truncate_label=40,
-        margin_right=80,
-        title="Requests per second, one process",
-        disable_xml_declaration=True,
-    )
-    chart.x_labels = [f"{OPERATIONS[operation]}, {database}" for database, operation in keys]
-    for contender in ("tutorial", "service"):
-        for clients in CLIENTS[:2]:
-            rates = [found[*key, clients, contender].requests_per_second for key in keys]
-            chart.add(f"{contender}, {clients} clients", rates)
-    file.write_text(chart.render(is_unicode=True))
+    top, left, thick = 70, 200, 12
+    high = thick * len(series) + 14  # of an operation
+    most = max([found[*key, n, c].requests_per_second for key in keys for c, n in series] or [1])
+    parts = ["<text x='20' y='28' font-size='16'>Requests per second, one process</text>"]
+    for row, (database, operation) in enumerate(keys):
+        y = top + row * high
+        label = f"{OPERATIONS[operation]}, {database}"
+        parts.append(f"<text x='{left - 10}' y='{y + 28}' text-anchor='end'>{label}</text>")
+        for (contender, clients), color in zip(series, colors, strict=True):
+            rate = found[database, operation, clients, contender].requests_per_second
+            end = left + rate / most * 800
+            bar = f"x='{left}' y='{y}' width='{end - left:.1f}' height='{thick - 1}'"
+            parts.append(f"<rect {bar} fill='{color}'/>")
+            parts.append(f"<text x='{end + 5:.1f}' y='{y + 10}' font-size='11'>{rate:,.0f}</text>")
+            y += thick
+    for n, ((contender, clients), color) in enumerate(zip(series, colors, strict=True)):
+        x = left + n * 170
+        parts.append(f"<rect x='{x}' y='42' width='12' height='12' fill='{color}'/>")
+        parts.append(f"<text x='{x + 18}' y='53'>{contender}, {clients} clients</text>")
+    size = f"viewBox='0 0 1100 {top + len(keys) * high}' font-family='sans-serif' font-size='13'"
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size}>"
+    background = "<rect width='100%' height='100%' fill='white'/>"
+    file.write_text("\n".join([head, background, *parts, "</svg>"]) + "\n")
 
 
 EVERY = ",".join(OPERATIONS)
