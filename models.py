@@ -361,6 +361,8 @@ class OrderLine(OrderLineBase, Entity, table=True):
 
     product: Product = related()
 
+    named_by: ClassVar[tuple[str, ...]] = ("product",)
+
     def __str__(self) -> str:
         return f"{self.quantity} x {self.product}, {self.total_price}"
 
@@ -567,6 +569,8 @@ class Account(Created, AccountBase, Entity, table=True):
     )
 
     user: User = related()
+
+    named_by: ClassVar[tuple[str, ...]] = ("user",)
 
     def __str__(self) -> str:
         owner = self.__dict__.get("user")  # where it is loaded

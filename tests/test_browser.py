@@ -366,7 +366,7 @@ def test_the_dashboard_draws_its_charts(admin: Page, admin_troubles: list[str]) 
     expect(charts).to_have_count(3)
     for chart in charts.all():
         expect(chart).to_be_visible()
-        boxes = [bar.bounding_box() for bar in chart.locator("rect.rect.reactive").all()]
+        boxes = [bar.bounding_box() for bar in chart.locator("rect.bar").all()]
         assert any(box and box["height"] > 0 and box["width"] > 0 for box in boxes)
     assert admin_troubles == []
 

@@ -129,7 +129,7 @@ def places(lines: Lines) -> list[Sequence[int | str]]:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_rows_that_are_written_are_read(format: FileFormat) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"key": "a", "note": "two\nlines; =1", "is_old": True},
         {"key": "=b", "note": "", "is_old": False},
         {"key": "c", "note": None, "is_old": False},

@@ -1,0 +1,70 @@
+"""What forms do: they call the functions of routes, with their bodies and as their transactions."""
+
+import functools
+import inspect
+import logging
+from typing import Any, get_args, get_type_hints
+
+from fastapi import HTTPException, Request
+from fastapi.params import Depends
+from pydantic import BaseModel, ValidationError
+
+from kit.admin.forms import body_of
+from kit.conditions import on_condition
+from kit.database import Database
+from kit.problems import BusyError, ConflictError, InvalidValueError
+
+logger = logging.getLogger("kit")
+
+
+class RefusedError(Exception):
+    """What a form asked for and a rule refused, in a sentence."""
+
+
+def body_type(route: Any) -> type[BaseModel]:
+    """What a route's function takes as `data`, as clients send it."""
+    found: type[BaseModel] = get_type_hints(maker_of(route) or route)["data"]
+    return found
+
+
+def maker_of(route: Any) -> Any:
+    """The dependency that makes `data` of what was sent, hashing passwords; None if it is that."""
+    data = get_type_hints(route, include_extras=True).get("data")
+    return next((each.dependency for each in get_args(data) if isinstance(each, Depends)), None)
+
+
+async def call(
+    database: Database, request: Request, route: Any, sent: dict[str, Any], *ids: int
+) -> Any:
+    """Call the function, for each of the ids, in one transaction; RefusedError says why not."""
+    session = database.writer.session(request, alone=len(ids) > 1)
+    names = inspect.signature(route).parameters
+    values: dict[str, Any] = {"session": session}
+
+    def work() -> Any:
+        row = None
+        for id in ids or [0]:
+            known = values | {name: id for name in names if name.endswith("_id")}
+            row = on_condition(session, functools.partial(route, **known))
+            session.flush()
+        return row
+
+    try:
+        if "data" in names:
+            body, make = body_of(body_type(route), sent), maker_of(route)
+            values["data"] = await make(request, body, *ids) if make else body
+        return await database.writer.run(work, session)
+    except Exception as error:
+        raise RefusedError(sentence(request, error)) from None
+
+
+def sentence(request: Request, error: Exception) -> str:
+    """What is told of it."""
+    if isinstance(error, HTTPException):
+        return error.detail
+    if isinstance(error, ConflictError | InvalidValueError | BusyError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return error.errors(include_input=False)[0]["msg"]
+    logger.exception("%s %s", request.method, request.url.path)
+    return "Something went wrong here; it has been logged"

@@ -1,0 +1,57 @@
+"""What a list can be filtered by: conditions, times, and what its rows refer to."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+from fastapi import HTTPException
+from sqladmin import ModelView
+from sqladmin.filters import StaticValuesFilter
+from sqlalchemy import ColumnElement, bindparam
+
+
+class ChoiceFilter(StaticValuesFilter):
+    """By one of several conditions, of which each has a name: `None_left=Product.stock == 0`."""
+
+    def __init__(self, title: str, **choices: ColumnElement[bool]) -> None:
+        self.choices = {name.replace("_", " "): choice for name, choice in choices.items()}
+        parameter_name = title.lower().replace(" ", "_")
+        super().__init__(parameter_name, [(name, name) for name in self.choices], title)
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        return query.where(self.choices[value]) if value in self.choices else query
+
+
+def time_filter(title: str, column: Any) -> ChoiceFilter:
+    """By how long ago something was."""
+
+    def within(**time: int) -> Any:
+        since: Any = bindparam(None, callable_=lambda: datetime.now(UTC) - timedelta(**time))
+        return column > since
+
+    past = {"Past_day": within(days=1), "Past_week": within(days=7)}
+    return ChoiceFilter(title, **past, Past_30_days=within(days=30))
+
+
+class RelatedFilter(StaticValuesFilter):
+    """By the row of another list that rows refer to."""
+
+    def __init__(self, column: str, title: str, view: ModelView) -> None:
+        super().__init__(column, [], title)
+        self.view = view
+
+    async def lookups(self, request: Any, model: Any, run_query: Any) -> list[tuple[str, str]]:
+        rows = await self.view._run_query(self.view.list_query(request))
+        return [("__all", "All"), *sorted(((str(r.id), str(r)) for r in rows), key=itemgetter(1))]
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        if value == "__all":
+            return query
+        if not is_id(value):  # which the database need not be asked about
+            raise HTTPException(400, "This filter takes an id")
+        return query.where(getattr(model, str(self.column)) == int(value))
+
+
+def is_id(text: Any) -> bool:
+    return bool(re.fullmatch("[0-9]{1,9}", str(text)))

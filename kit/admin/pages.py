@@ -1,0 +1,116 @@
+"""The application that the pages are: mounted at /admin, with a dashboard as its first page."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import sqladmin
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from sqladmin import BaseView, expose
+from sqladmin.authentication import login_required
+from sqlmodel import Session
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware import Middleware
+
+from kit.admin.calls import RefusedError, call
+from kit.admin.dashboard import Dashboard, as_shown
+from kit.admin.filters import is_id
+from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
+from kit.admin.views import AdminView
+from kit.log_ins import LogIns
+from kit.problems import BusyError, logger
+from kit.service import Service
+
+HERE = Path(__file__).parent
+
+# What a rule refused is told in the form: it is no fault to be logged, as sqladmin would.
+REFUSALS = RefusedError, StarletteHTTPException
+logging.getLogger("sqladmin.application").addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], REFUSALS))
+)
+
+
+class Admin(sqladmin.Admin):
+    """The pages of every `AdminView` that there is by now.
+
+    Superusers log in by the `log_ins`; `log_out` ends all tokens of who does so. `dashboard` says
+    what the first page shows. The options are sqladmin's: `title`, `favicon_url`, `logo_url`...
+    """
+
+    def __init__(
+        self,
+        app: Service,
+        log_ins: LogIns,
+        log_out: Callable[[Session], None],
+        dashboard: Callable[[Session], Dashboard],
+        **options: Any,
+    ) -> None:
+        options["templates_dir"] = str(HERE / "templates")
+        options["static_files_kwargs"] = {"directory": HERE / "static"}
+        options["middlewares"] = [Middleware(FormTokens, access=log_ins.access)]
+        super().__init__(app, authentication_backend=LogInPage(log_ins, log_out), **options)
+        app.known.append(app.routes[-1])  # which asks by itself who calls
+        self.templates.env.filters["shown"] = as_shown
+        self.database = database = log_ins.database
+        self.dashboard = dashboard
+        self.admin.add_exception_handler(BusyError, self.on_busy)
+        for route in cast(Any, self.admin.routes):
+            if route.name == "logout":  # with a GET it would be a link, or an image, of any page
+                route.methods = {"POST"}
+        self.add_view(DashboardView)
+        for kind in AdminView.__subclasses__():
+            self.add_view(kind)
+        views = [view for view in self.views if isinstance(view, AdminView)]
+        for view in views:
+            view.connect(database, views)
+
+    @login_required
+    async def index(self, request: Request) -> Response:
+        dashboard = await self.database.reader.do(request, self.dashboard)
+        shown = {"dashboard": dashboard, "title": "Dashboard"}
+        return await self.templates.TemplateResponse(request, "dashboard.html", shown)
+
+    _handle_form_data = staticmethod(sent_form)
+
+    async def list(self, request: Request) -> Response:
+        if "error" in request.query_params:  # which would be shown, whoever wrote it
+            return RedirectResponse(request.url.remove_query_params("error"), 302)
+        answer: Response = await super().list(request)
+        return answer
+
+    @login_required
+    async def delete(self, request: Request) -> Response:
+        """Delete these rows or, if one of them cannot be, none, and say why not."""
+        check_token(request.headers.get("X-CSRF-Token"))
+        ids = request.query_params.get("pks", "").split(",")
+        if not all(map(is_id, ids)):
+            raise HTTPException(400, "There is nothing to delete")
+        view = cast(AdminView, self._find_model_view(request.path_params["identity"]))
+        if not (view.can_delete and view.is_accessible(request)):
+            raise HTTPException(403)
+        try:
+            await call(self.database, request, view.routes[2], {}, *map(int, ids))
+        except RefusedError as error:
+            return PlainTextResponse(str(error), 409)
+        return Response(status_code=204)
+
+    async def on_busy(self, request: Request, error: Exception) -> Response:
+        logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+        context = {"status_code": 503, "message": str(error)}
+        page = await self.templates.TemplateResponse(request, "sqladmin/error.html", context, 503)
+        page.headers["Retry-After"] = "1"
+        return page
+
+
+class DashboardView(BaseView):
+    """The dashboard's place in the menu."""
+
+    name = "Dashboard"
+    icon = "fa-solid fa-chart-column"
+
+    @expose("/")
+    async def show(self, request: Request) -> Response:
+        answer: Response = await cast(Any, self)._admin_ref.index(request)
+        return answer

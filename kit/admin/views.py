@@ -1,0 +1,221 @@
+"""An entity's pages: its list, details and forms, which do what its routes do."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, cast
+
+import wtforms
+from fastapi import HTTPException, Request
+from markupsafe import Markup
+from sqladmin import ModelView
+from sqladmin.ajax import QueryAjaxModelLoader
+from sqladmin.filters import BooleanFilter, StaticValuesFilter
+from sqladmin.formatters import BASE_FORMATTERS
+from sqlalchemy import Integer, or_, select
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.orm import selectinload
+from sqlmodel import Session
+
+from kit.admin.calls import body_type, call
+from kit.admin.dashboard import as_shown
+from kit.admin.filters import RelatedFilter, is_id, time_filter
+from kit.admin.forms import BodyForm, field_for, kind_of
+from kit.admin.log_in import current
+from kit.database import Database
+from kit.fields import MoneyType
+from kit.search import contains
+from kit.tables import Versioned
+
+NUMBER = Markup('<span class="number">{}</span>')
+LONG = Markup('<span class="long">{}</span>')
+FORMATS = {**BASE_FORMATTERS, datetime: lambda time: f"{time:%Y-%m-%d %H:%M}"}
+
+
+def in_list(text: str) -> str:
+    return LONG.format(text) if len(text) > 50 else text
+
+
+def number_in_list(row: Any, name: str) -> str:
+    return NUMBER.format(as_shown(getattr(row, name)))
+
+
+def number_in_details(row: Any, name: str) -> str:
+    return as_shown(getattr(row, name))
+
+
+class AdminView(ModelView):
+    """An entity's pages. Its forms send what its routes take, and do what its routes do.
+
+    `routes` are the functions to create, to update and to delete a row, or None where that is
+    not done. `column_filters` are columns, or filters. A relation that `details` names is shown
+    with the row. What `column_...` means beside these is in sqladmin's manual.
+    """
+
+    routes: ClassVar[tuple[Any, Any, Any]] = None, None, None
+    details: ClassVar[Collection[str]] = ()
+    column_filters: ClassVar[Any] = ()
+    column_default_sort = ("id", True)
+    page_size = 20
+    page_size_options: ClassVar[list[int]] = [20, 50, 100]
+    can_export = False
+    column_type_formatters: ClassVar[dict[type, Any]] = {**FORMATS, str: in_list}
+    column_type_formatters_detail = FORMATS
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = self._mapper.columns
+        self._sort_fields = [name for name in self._list_prop_names if name in columns]
+        for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
+            setattr(self, flag, route is not None)
+        labels = {name: self.label(name) for name in self._prop_names}
+        for column in columns:
+            is_number = isinstance(column.type, Integer | MoneyType)
+            if is_number and not (column.foreign_keys or column.primary_key):
+                labels[column.name] = NUMBER.format(labels[column.name])
+                self._list_formatters.setdefault(column.name, number_in_list)
+                self._detail_formatters.setdefault(column.name, number_in_details)
+        for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
+            labels[path] = self.label(path.split(".")[-2])
+        self._column_labels = labels
+
+    def connect(self, database: Database, views: Iterable["AdminView"]) -> None:
+        """Have pages link to these, and look up in them what fields such as tag_ids name."""
+        self.database = database
+        by_table, found = {view._mapper.local_table: view for view in views}, {}
+        for column in self._mapper.columns:
+            for key in column.foreign_keys:
+                found[column.name] = by_table.get(key.column.table)
+        self.many: dict[str, str] = {}  # by such a field: the relation
+        for relation in self._mapper.relationships:
+            view = by_table.get(relation.target)
+            if not view:
+                self._non_link_related_fields.append(relation.key)
+            elif relation.uselist:
+                name = f"{view.identity.replace('-', '_')}_ids"
+                found[name], self.many[name] = view, relation.key
+        self._form_ajax_refs = {name: LookUp(name, view) for name, view in found.items() if view}
+        self.filters = [self.filter_for(each) for each in self.column_filters]
+
+    def filter_for(self, column: Any) -> Any:
+        if not isinstance(column, str):
+            return column
+        kind, _ = kind_of(cast(Any, self.model).model_fields[column])
+        if look_up := self._form_ajax_refs.get(column):
+            return RelatedFilter(column, self.label(column), look_up.model_admin)
+        if kind is datetime:
+            title = self.label(column.removesuffix("_at"))
+            return time_filter(title, getattr(self.model, column))
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
+            return StaticValuesFilter(column, [(value, value) for value in kind])
+        return BooleanFilter(column)
+
+    def label(self, name: str) -> str:
+        """What a field is called: "Category" for category_id, "Tags" for tag_ids."""
+        if label := self.column_labels.get(name):
+            return label
+        name = f"{name.removesuffix('_ids')}s" if name.endswith("_ids") else name
+        return "ID" if name == "id" else name.removesuffix("_id").replace("_", " ").capitalize()
+
+    # Lists and details
+
+    def get_filters(self) -> list[Any]:
+        return self.filters
+
+    def get_details_columns(self) -> list[str]:
+        fields = cast(Any, self.model).model_fields
+        relations = {f"{name}_id": name for name in self._relation_names}
+        names = [relations.get(name, name) for name in fields if not fields[name].exclude]
+        return [*names, *self.details]
+
+    def list_query(self, request: Request) -> Any:
+        return self.with_names(super().list_query(request), self._list_relations)
+
+    def form_details_query(self, request: Request) -> Any:
+        return self.with_names(super().form_details_query(request), self._details_relations)
+
+    def with_names(self, query: Any, relations: Iterable[Any] = ()) -> Any:
+        """The query, which also loads what its rows, and those related to them, are called by."""
+        own = [selectinload(relation) for relation in called_by(self.model)]
+        for relation in relations:
+            names = called_by(relation.property.mapper.class_)
+            own += [selectinload(relation).joinedload(name) for name in names]
+        return query.options(*own)
+
+    def sort_query(self, stmt: Any, request: Request) -> Any:
+        return super().sort_query(stmt, request).order_by(cast(Any, self.model).id)
+
+    def search_query(self, stmt: Any, term: str) -> Any:
+        found, joined = [], set[str]()
+        for path in self._search_fields:  # such as "user.username"
+            stmt, model = self._join_relationship_paths(stmt, path, joined)
+            found.append(contains(getattr(model, path.rpartition(".")[2]), term))
+        return stmt.where(or_(*found))
+
+    # Queries, which run where those of routes do
+
+    async def _run_query(self, stmt: Any) -> Any:
+        return [row[0] for row in await self._run_arbitrary_query(stmt)]
+
+    async def _run_arbitrary_query(self, stmt: Any) -> Any:
+        def run(session: Session) -> Any:
+            return session.execute(stmt).unique().all()
+
+        return await self.database.reader.do(current.get(), run)
+
+    def _stmt_by_identifier(self, identifier: str) -> Any:
+        if not is_id(identifier):
+            raise HTTPException(404)
+        return select(self.model).where(cast(Any, self.model).id == int(identifier))
+
+    async def get_object_filepath(self, identifier: str, column_name: str) -> Any:
+        raise HTTPException(404)  # no column is a file
+
+    # Forms
+
+    def get_form_columns(self) -> list[str]:
+        return []  # see scaffold_form
+
+    async def scaffold_form(self, rules: Any = None) -> type[wtforms.Form]:
+        body = body_type(self.routes["/edit/" in current.get().url.path])
+        fields = {
+            name: field_for(info, self.label(name), self._form_ajax_refs.get(name))
+            for name, info in body.model_fields.items()
+        }
+        return type("Form", (BodyForm,), {"body": body, **fields})
+
+    def form_edit_query(self, request: Request) -> Any:
+        loads = [selectinload(getattr(self.model, name)) for name in self.many.values()]
+        return super().form_edit_query(request).options(*loads)
+
+    async def get_form_data_for_edit(self, obj: Any) -> dict[str, Any]:
+        many = {name: getattr(obj, relation) for name, relation in self.many.items()}
+        return {**obj.model_dump(), "version": getattr(obj, "version", ""), **many}
+
+    async def insert_model(self, request: Request, data: dict[str, Any]) -> Any:
+        return await call(self.database, request, self.routes[0], data)
+
+    async def update_model(self, request: Request, pk: str, data: dict[str, Any]) -> Any:
+        if issubclass(cast(Any, self.model), Versioned):
+            match = (b"if-match", f'"{data.get("version")}"'.encode("latin-1", "replace"))
+            request = Request({**request.scope, "headers": [*request.scope["headers"], match]})
+        return await call(self.database, request, self.routes[1], data, int(pk))
+
+
+def called_by(model: Any) -> list[Any]:
+    """The relations that the name of a row is made of."""
+    relations = inspect_model(model).relationships
+    return [getattr(model, name) for name in getattr(model, "named_by", ()) if name in relations]
+
+
+class LookUp(QueryAjaxModelLoader):
+    """Finds, for a form, the rows that the search in their own list would find."""
+
+    def __init__(self, name: str, view: AdminView) -> None:
+        super().__init__(name, cast(Any, view.model), view, fields=["id"])
+
+    async def get_list(self, request: Request, term: str) -> list[Any]:
+        view = cast(AdminView, self.model_admin)
+        query = view.search_query(view.list_query(request), term)
+        rows: list[Any] = await view._run_query(query.order_by(self.pk).limit(self.limit))
+        return rows
