@@ -100,15 +100,14 @@ class AdminView(ModelView):
     def filter_for(self, column: Any) -> Any:
         if not isinstance(column, str):
             return column
-        kind, _ = kind_of(cast(Any, self.model).model_fields[column])
+        title, (kind, _) = self.label(column), kind_of(cast(Any, self.model).model_fields[column])
         if look_up := self._form_ajax_refs.get(column):
-            return RelatedFilter(column, self.label(column), look_up.model_admin)
+            return RelatedFilter(column, title, look_up.model_admin)
         if kind is datetime:
-            title = self.label(column.removesuffix("_at"))
-            return time_filter(title, getattr(self.model, column))
+            return time_filter(title.removesuffix(" at"), getattr(self.model, column))
         if isinstance(kind, type) and issubclass(kind, StrEnum):
-            return StaticValuesFilter(column, [(value, value) for value in kind])
-        return BooleanFilter(column)
+            return StaticValuesFilter(column, [(value, value) for value in kind], title)
+        return BooleanFilter(column, title)
 
     def label(self, name: str) -> str:
         """What a field is called: "Category" for category_id, "Tags" for tag_ids."""

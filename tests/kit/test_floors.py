@@ -13,7 +13,9 @@ from sqlmodel import SQLModel
 import models
 
 ROOMS = {
-    ".".join(path.relative_to(HOME).with_suffix("").parts): ast.parse(path.read_text())
+    ".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text()
+    )
     for path in sorted((HOME / "kit").rglob("*.py"))
     if path != HOME / "kit" / "__init__.py"
 }
