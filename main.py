@@ -411,18 +411,11 @@ def deactivate_user(session: Write, user_id: Id) -> Notice:
 
 
 users_file = TableFile(
-    User,
-    "users",
-    example={"id": 1, "username": "johndoe", "email": "john@example.com"},
+    User, "users", example={"id": 1, "username": "johndoe", "email": "john@example.com"}
 )
 
 
-@app.get(
-    "/users/export",
-    dependencies=[Superuser],
-    response_class=StreamingResponse,
-    responses=users_file.documented,
-)
+@app.get("/users/export", dependencies=[Superuser], **users_file.exports)
 def export_users(session: Read, format: FileFormat = "csv") -> StreamingResponse:
     """All users as a file, like products; without their passwords, so there is no import."""
     return users_file.export(session, format)
@@ -552,23 +545,13 @@ categories_file = TableFile(
 )
 
 
-@app.get(
-    "/categories/export",
-    dependencies=[Superuser],
-    response_class=StreamingResponse,
-    responses=categories_file.documented,
-)
+@app.get("/categories/export", dependencies=[Superuser], **categories_file.exports)
 def export_categories(session: Read, format: FileFormat = "csv") -> StreamingResponse:
     """All categories as a file, like products; with the slug of the `parent`."""
     return categories_file.export(session, format)
 
 
-@app.post(
-    "/categories/import",
-    dependencies=[Superuser],
-    responses=problems(400, 413, 415),
-    openapi_extra=categories_file.body,
-)
+@app.post("/categories/import", dependencies=[Superuser], **categories_file.imports)
 def import_categories(session: WriteLong, upload: Uploaded) -> ImportCounts:
     """Create or update categories, by their slug: all lines of the file or, if one is bad, none.
 
@@ -746,12 +729,7 @@ products_file = TableFile(
 )
 
 
-@app.get(
-    "/products/export",
-    dependencies=[Superuser],
-    response_class=StreamingResponse,
-    responses=products_file.documented,
-)
+@app.get("/products/export", dependencies=[Superuser], **products_file.exports)
 def export_products(session: Read, format: FileFormat = "csv") -> StreamingResponse:
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
 
@@ -763,12 +741,7 @@ def export_products(session: Read, format: FileFormat = "csv") -> StreamingRespo
     return products_file.export(session, format)
 
 
-@app.post(
-    "/products/import",
-    dependencies=[Superuser],
-    responses=problems(400, 413, 415),
-    openapi_extra=products_file.body,
-)
+@app.post("/products/import", dependencies=[Superuser], **products_file.imports)
 def import_products(session: WriteLong, upload: Uploaded) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
@@ -1211,23 +1184,13 @@ tags_file = TableFile(
 )
 
 
-@app.get(
-    "/tags/export",
-    dependencies=[Superuser],
-    response_class=StreamingResponse,
-    responses=tags_file.documented,
-)
+@app.get("/tags/export", dependencies=[Superuser], **tags_file.exports)
 def export_tags(session: Read, format: FileFormat = "csv") -> StreamingResponse:
     """All tags as a file, like products."""
     return tags_file.export(session, format)
 
 
-@app.post(
-    "/tags/import",
-    dependencies=[Superuser],
-    responses=problems(400, 413, 415),
-    openapi_extra=tags_file.body,
-)
+@app.post("/tags/import", dependencies=[Superuser], **tags_file.imports)
 def import_tags(session: WriteLong, upload: Uploaded) -> ImportCounts:
     """Create or update tags, by their slug: all lines of the file or, if one is bad, none."""
     return tags_file.load(session, upload)
