@@ -20,28 +20,23 @@ import secrets
 import string
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import islice
 from typing import Annotated, Any, cast
 
-import typer
 from fastapi import Depends, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
-from pydantic import Field
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, update
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, col, select
 
 from db import Once, Read, Write, WriteLong, async_session, database, migrations, settings
 from kit import (
     KEY_SHARE,
     MAX_INT,
     MAX_MONEY,
-    NO_NUL,
     PLAIN,
     Access,
     Bodies,
@@ -51,7 +46,6 @@ from kit import (
     ConflictError,
     Count,
     Email,
-    Entity,
     Events,
     FileFormat,
     Id,
@@ -62,7 +56,6 @@ from kit import (
     Paged,
     PageNumber,
     PageSize,
-    Schema,
     Search,
     SearchFor,
     Service,
@@ -72,12 +65,14 @@ from kit import (
     Stream,
     TableFile,
     Token,
+    Total,
     Uploaded,
     add,
     bad_request,
     caller_of,
     contains,
     count_rows,
+    filling,
     first_or_404,
     get_or_404,
     is_own,
@@ -114,9 +109,11 @@ from models import (
     Item,
     ItemCreate,
     ItemUpdate,
+    NewNotification,
+    NewOrder,
+    NewPayment,
     Notice,
     Notification,
-    OptionalNote,
     Order,
     OrderCreate,
     OrderDetails,
@@ -141,6 +138,7 @@ from models import (
     ProductRead,
     ProductUpdate,
     Sku,
+    StatusChange,
     StockChange,
     StoredCount,
     Tag,
@@ -1304,20 +1302,6 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
 # Admin ----------------------------------------------------------------------------------
 
 
-class NewOrder(Schema):
-    user_id: Id
-    lines: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=5000,
-            description='A product on each line: its SKU and how many, as in "HEA-00001 2".',
-        ),
-        NO_NUL,
-    ]
-    shipping_address: OptionalNote = None
-
-
 BASKET_LINE = re.compile(r"([A-Za-z0-9-]+)(?:[\s,;]+([0-9]{1,5}))?")
 
 
@@ -1334,26 +1318,13 @@ def place_order(session: Session, data: NewOrder) -> Order:
     )
 
 
-class StatusChange(Schema):
-    status: OrderStatus
-
-
 def change_order(session: Session, order_id: int, data: StatusChange) -> Order | None:
     change_order_status(session, order_id, data.status)
     return session.get(Order, order_id)
 
 
-class NewPayment(PaymentCreate):
-    order_id: Id
-
-
 def pay_order(session: Session, data: NewPayment) -> Payment:
     return create_payment(session, data.order_id, PaymentCreate(account_id=data.account_id))
-
-
-class NewNotification(Schema):
-    order_id: Id
-    message: Annotated[str, Field(min_length=1, max_length=500), NO_NUL]
 
 
 def create_notification(session: Session, data: NewNotification) -> Notification:
@@ -1570,7 +1541,6 @@ admin = Admin(
 # Command line ---------------------------------------------------------------------------
 
 cli = Commands(app, User, UserCreate)
-Total = Annotated[int, typer.Option(min=0)]
 
 
 @cli.command()
@@ -1578,38 +1548,22 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
     """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
     cli.migrate_or_exit()
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
-    with Session(database.writer.engine) as session, Progress(*PROGRESS) as progress:
-        tables = SQLModel.metadata.sorted_tables
-        if any(session.connection().execute(table.select().limit(1)).first() for table in tables):
-            sys.exit("This database has data already; the demo fills an empty one.")
-
-        def fill(table: type[SQLModel], total: int, rows: Iterable[dict[str, Any]]) -> None:
-            task, rows = progress.add_task(f"{table.__tablename__} rows", total=total), iter(rows)
-            while batch := list(islice(rows, 1000)):
-                session.connection().execute(insert(table), batch)
-                progress.advance(task, len(batch))
-
-        def ids(table: type[Entity]) -> range:
-            first, last = session.exec(select(func.min(table.id), func.max(table.id))).one()
-            return range(first, last + 1) if first else range(0)
-
+    with filling(database) as fill:
         fill(Item, len(DEMO_ITEMS), demo_items(dice))
         fill(Category, len(SHELVES), demo_categories())
-        fill(Product, products, demo_products(products, dice, ids(Category)))
+        fill(Product, products, demo_products(products, dice, fill.ids(Category)))
         fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
-        fill(Account, users, demo_accounts(dice, ids(User)))
-        fill(Transfer, users // 2, demo_transfers(users // 2, dice, ids(Account)))
-        fill(Post, users // 2, demo_posts(users // 2, dice, ids(User)))
+        fill(Account, users, demo_accounts(dice, fill.ids(User)))
+        fill(Transfer, users // 2, demo_transfers(users // 2, dice, fill.ids(Account)))
+        fill(Post, users // 2, demo_posts(users // 2, dice, fill.ids(User)))
         fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
-        tags = ids(Tag)
-        links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in ids(Post))
+        tags = fill.ids(Tag)
+        links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in fill.ids(Post))
         fill(PostTag, users // 2, links)
-        task = progress.add_task("order rows", total=orders)
         if users and products:
-            accounts = dict(zip(ids(User), ids(Account), strict=True))
-            for count in demo_orders(session, orders, dice, ids(Product), accounts):
-                progress.advance(task, count)
-        session.commit()
+            accounts = dict(zip(fill.ids(User), fill.ids(Account), strict=True))
+            placed = demo_orders(fill.session, orders, dice, fill.ids(Product), accounts)
+            fill.count("order", orders, placed)
     print(f"The password of every user is {password}")
 
 
@@ -1626,12 +1580,6 @@ LAST_NAMES = ["Abe", "Brown", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "
 DEMO_ITEMS = ["Gift card", "Gift wrap", "Tote bag", "Poster", "Sticker sheet", "Mug", "Pen"]
 DEMO_TAGS = ["News", "Guides", "Reviews", "Recipes"]
 DEMO_DAYS = 90
-PROGRESS = (
-    TextColumn("{task.description:>15}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeRemainingColumn(),
-)
 
 
 def demo_items(dice: random.Random) -> Iterator[dict[str, Any]]:

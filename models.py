@@ -435,6 +435,26 @@ class DailyOrders(BaseModel):
     revenue: Sum
 
 
+class NewOrder(Schema):
+    """An order as the admin's form takes it."""
+
+    user_id: Id
+    lines: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=5000,
+            description='A product on each line: its SKU and how many, as in "HEA-00001 2".',
+        ),
+        NO_NUL,
+    ]
+    shipping_address: OptionalNote = None
+
+
+class StatusChange(Schema):
+    status: OrderStatus
+
+
 # Notifications --------------------------------------------------------------------------
 
 
@@ -449,6 +469,11 @@ class Notification(Created, NotificationBase, Entity, table=True):
 
     user: User = related()
     order: Order = related()
+
+
+class NewNotification(Schema):
+    order_id: Id
+    message: Annotated[str, Field(min_length=1, max_length=500), NO_NUL]
 
 
 # Posts ----------------------------------------------------------------------------------
@@ -642,6 +667,10 @@ class PaymentCreate(Schema):
     model_config = example(account_id=1)
 
     account_id: Id
+
+
+class NewPayment(PaymentCreate):
+    order_id: Id
 
 
 # Stored answers -------------------------------------------------------------------------

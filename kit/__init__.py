@@ -40,6 +40,7 @@ from kit.fields import (
     now,
 )
 from kit.files import TableFile
+from kit.filling import Total, filling
 from kit.front import POLICY
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts

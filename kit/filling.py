@@ -1,0 +1,63 @@
+"""Filling an empty database with many made-up rows, with progress bars: all of them or none."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy import func, insert
+from sqlmodel import Session, SQLModel, select
+
+from kit.database import Database
+from kit.tables import Entity
+
+BATCH = 1000  # rows
+COLUMNS = (
+    TextColumn("{task.description:>15}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
+Total = Annotated[int, typer.Option(min=0)]
+
+
+class Filling:
+    """Inserts rows in batches, and shows how far it has come."""
+
+    def __init__(self, session: Session, progress: Progress) -> None:
+        self.session, self.progress = session, progress
+
+    def __call__(self, table: type[SQLModel], total: int, rows: Iterable[dict[str, Any]]) -> None:
+        rows = iter(rows)
+        batches = iter(lambda: list(islice(rows, BATCH)), [])
+        self.count(str(table.__tablename__), total, map(len, self.inserted(table, batches)))
+
+    def inserted(self, table: Any, batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        for batch in batches:
+            self.session.connection().execute(insert(table), batch)
+            yield batch
+
+    def count(self, what: str, total: int, done: Iterable[int]) -> None:
+        """Show the progress of work that says after each step how much it has done."""
+        task = self.progress.add_task(f"{what} rows", total=total)
+        for step in done:
+            self.progress.advance(task, step)
+
+    def ids(self, table: type[Entity]) -> range:
+        """Those of the rows, which were numbered one after the other."""
+        first, last = self.session.exec(select(func.min(table.id), func.max(table.id))).one()
+        return range(first, last + 1) if first else range(0)
+
+
+@contextmanager
+def filling(database: Database) -> Iterator[Filling]:
+    """Commit what was filled in; end the process if there are rows already."""
+    with Session(database.writer.engine) as session, Progress(*COLUMNS) as progress:
+        tables = SQLModel.metadata.sorted_tables
+        if any(session.connection().execute(table.select().limit(1)).first() for table in tables):
+            sys.exit("This database has data already; the demo fills an empty one.")
+        yield Filling(session, progress)
+        session.commit()
