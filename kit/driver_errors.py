@@ -209,16 +209,19 @@ def name_the_foreign_key(context: ExceptionContext) -> None:
     if name not in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
         return
     compiled = cast(Any, run).compiled
-    for key in [key for table in SQLModel.metadata.sorted_tables for key in table.foreign_keys]:
+    table = compiled.statement.table
+    columns = [column for t in SQLModel.metadata.sorted_tables for column in t.columns]
+    for key in [key for column in columns for key in column.foreign_keys]:
         child, parent = key.parent, key.column
         for values in cast(Any, run).compiled_parameters:
-            if compiled.isdelete and parent.table is compiled.statement.table:
-                asked, broken_if_found = child.in_(values.values()), True
-            elif not compiled.isdelete and child.table is compiled.statement.table:
-                asked, broken_if_found = parent == values.get(child.key), False
-            else:
+            if compiled.isdelete:
+                is_meant, asked = parent.table is table, child.in_(values.values())
+            else:  # an UPDATE leaves out what it does not change
+                value = values.get(child.key)
+                is_meant, asked = child.table is table and value is not None, parent == value
+            if not is_meant:
                 continue
             found = cast(Connection, connection).scalar(select(exists().where(asked)))
-            if bool(found) is broken_if_found and values.get(child.key, True) is not None:
+            if bool(found) is compiled.isdelete:
                 cast(Any, driver).constraint = key.constraint
                 return

@@ -2,7 +2,14 @@
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from conftest import Json, Make
+from document import columns_of, with_defaults
+from sqlmodel import SQLModel
+
+import db
+from kit.driver_errors import explain
+from models import Payment
 
 pytestmark = pytest.mark.every_database
 
@@ -46,8 +53,8 @@ def test_a_payment_takes_the_total_and_confirms_the_order(shop: httpx2.Client) -
         "refunded_at": None,
         "created_at": response.json()["created_at"],
     }
-    assert response.json() == expected
-    assert list(response.json()) == list(expected)
+    assert response.json() == with_defaults(Payment, expected)
+    assert list(response.json()) == columns_of(Payment)
     assert expected["created_at"].endswith("Z")
     assert shop.get("/accounts/1").json()["balance"] == 19.7
     assert shop.get("/orders/1").json()["status"] == "confirmed"
@@ -178,3 +185,16 @@ def test_a_cancelled_order_that_was_paid_can_be_deleted(shop: httpx2.Client) -> 
     assert shop.delete("/orders/1").status_code == 204
     assert shop.get("/orders/1/payments").status_code == 404
     assert shop.get("/accounts/1").json()["balance"] == 50
+
+
+@pytest.mark.parametrize("name", ["order_id", "account_id"])
+def test_of_two_foreign_keys_the_one_that_a_change_breaks_is_named(
+    shop: httpx2.Client, name: str
+) -> None:
+    pay(shop)
+    with (
+        pytest.raises(sa.exc.IntegrityError) as error,
+        db.database.writer.engine.begin() as connection,
+    ):
+        connection.execute(SQLModel.metadata.tables["payment"].update().values({name: 99}))
+    assert str(explain(error.value)) == f"{name} refers to nothing"
