@@ -3,6 +3,7 @@
 # make test-all  run what needs more: other databases, a browser, a replica, faults, large files
 # make check     style, types, security and migrations
 # make bench     measure the service beside others, in some 15 minutes; less: ARGS="--rounds 1"
+# make docs      write the table of routes, after a change of the routes
 # make lock      write requirements.lock anew, after a change of requirements.txt
 # make growth    measure each route in a shop of 1,000 products and in one of 1,000,000
 
@@ -38,6 +39,9 @@ bench: .venv/tools
 growth: .venv/tools
 	$(BIN)/python tests/bench/growth.py $(ARGS)
 
+docs: .venv/tools
+	PYTHONPATH=. $(BIN)/python tests/table_of_routes.py
+
 lock: .venv/tools
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -52,4 +56,4 @@ lock: .venv/tools
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-.PHONY: run test test-all check bench growth lock
+.PHONY: run test test-all check bench growth docs lock
