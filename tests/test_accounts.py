@@ -3,6 +3,9 @@
 import httpx2
 import pytest
 from conftest import Json, Make
+from document import columns_of, with_defaults
+
+from models import Account
 
 pytestmark = pytest.mark.every_database
 
@@ -16,11 +19,11 @@ def test_an_opened_account_is_answered_with_its_defaults_and_location(
     assert response.headers["Location"] == "/accounts/1"
     account = response.json()
     expected = {"id": 1, "user_id": 1, "balance": 0, "created_at": account["created_at"]}
-    assert account == expected
-    assert list(account) == list(expected)
+    assert account == with_defaults(Account, expected)
+    assert list(account) == columns_of(Account)
     assert account["created_at"].endswith("Z")
     read = client.get("/accounts/1").json()
-    assert (read, list(read)) == (account, list(expected))
+    assert (read, list(read)) == (account, columns_of(Account))
 
 
 @pytest.mark.parametrize(

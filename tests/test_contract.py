@@ -9,29 +9,27 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Build, Json, Make, pages
+from document import (
+    LISTS,
+    OPERATIONS,
+    PATHS,
+    SCHEMAS,
+    asked,
+    complete,
+    example_of,
+    filled,
+    is_empty,
+    media_of,
+    relate,
+    rows_of,
+)
 from sqlmodel import SQLModel
 
 import db
 import main
 
-PATHS: dict[str, dict[str, Any]] = main.app.openapi()["paths"]
-OPERATIONS = [(method.upper(), path) for path, methods in PATHS.items() for method in methods]
 WITH_ID = [(m, p) for m, p in OPERATIONS if "_id}" in p]
-WITH_BODY = [
-    (m, p)
-    for m, p in OPERATIONS
-    if "application/json" in PATHS[p][m.lower()].get("requestBody", {}).get("content", {})
-]
-LISTS = [
-    path
-    for path, methods in PATHS.items()
-    if {"skip", "limit"} <= {p["name"] for p in methods.get("get", {}).get("parameters", [])}
-]
-# A list that is not here, of an entity of your own, is tried all the same, rows or no rows.
-LISTS_OF_THE_SHOP = [
-    *("/items/", "/users/", "/categories/", "/products/", "/orders/", "/notifications/"),
-    *("/posts/", "/tags/", "/accounts/", "/transfers/", "/orders/{order_id}/payments"),
-]
+WITH_BODY = [(m, p) for m, p in OPERATIONS if media_of(m, p)]
 SORTS = [
     (path, sign + column)
     for path in LISTS
@@ -40,12 +38,6 @@ SORTS = [
     for column in re.findall(r"\w+", p["schema"]["pattern"].partition("(")[2])
     for sign in ("", "-")
 ]
-
-
-def filled(path: str) -> str:
-    """The path with an example for each of its parameters."""
-    path = path.replace("{email}", "user1@example.com").replace("{sku}", "SKU-1")
-    return re.sub(r"{\w+}", "1", path.replace("{slug}", "product-1"))
 
 
 def assert_problem(response: Any, status: int) -> dict[str, Any]:
@@ -82,8 +74,13 @@ def fill(make: Make) -> None:
     for n in (1, 2, 3):
         make("transfers", from_account_id=1, to_account_id=2, amount=n)
     client.post("/orders/1/payments", json={"account_id": 2})
-    for path in LISTS_OF_THE_SHOP:
-        assert rows_of(client.get(filled(path))), f"no rows in {path}"
+    complete(client)
+    relate(client)
+
+
+def test_there_are_rows_in_every_list(client: httpx2.Client, shop: None) -> None:
+    found = [path for path in LISTS if is_empty(client, path)]
+    assert not found, "have `fill` in tests/test_contract.py make rows for these lists"
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
@@ -183,8 +180,7 @@ def test_an_answer_never_repeats_the_value_that_it_refuses(app_client: httpx2.Cl
 def test_a_number_out_of_range_is_422_in_every_list(
     app_client: httpx2.Client, path: str, query: str
 ) -> None:
-    q = "&q=user" if path == "/users/search" else ""
-    assert_problem(app_client.get(f"{filled(path)}?{query}{q}"), 422)
+    assert_problem(app_client.get(asked(path, query)), 422)
 
 
 @pytest.mark.every_database
@@ -192,9 +188,8 @@ def test_a_number_out_of_range_is_422_in_every_list(
 def test_the_last_of_a_repeated_parameter_counts(
     client: httpx2.Client, shop: None, path: str
 ) -> None:
-    q = "&q=user" if path == "/users/search" else ""
-    expected = rows_of(client.get(f"{filled(path)}?limit=2{q}"))
-    assert rows_of(client.get(f"{filled(path)}?limit=0&limit=2{q}")) == expected
+    expected = rows_of(client.get(asked(path, "limit=2")))
+    assert rows_of(client.get(asked(path, "limit=0&limit=2"))) == expected
 
 
 @pytest.mark.every_database
@@ -221,20 +216,9 @@ def test_following_the_links_visits_every_row_once(
 def test_the_pages_of_every_list_are_linked_to_the_end(
     client: httpx2.Client, shop: None, path: str
 ) -> None:
-    q = "&q=user" if path == "/users/search" else ""
-    everything = rows_of(client.get(f"{filled(path)}?limit=100{q}"))
-    seen = [row for r in pages(client, f"{filled(path)}?limit=1{q}") for row in rows_of(r)]
+    everything = rows_of(client.get(asked(path, "limit=100")))
+    seen = [row for r in pages(client, asked(path, "limit=1")) for row in rows_of(r)]
     assert seen == everything
-
-
-def rows_of(response: Any) -> list[dict[str, Any]]:
-    """The rows of a list, which in a few answers stand inside an object."""
-    assert response.status_code == 200, response.text
-    body = response.json()
-    rows: list[dict[str, Any]] = (
-        body if isinstance(body, list) else body.get("products", body.get("posts"))
-    )
-    return rows
 
 
 @pytest.mark.every_database
@@ -327,29 +311,12 @@ def test_of_several_fields_that_are_taken_the_first_is_named(
 
 # Examples
 
-SCHEMAS = main.app.openapi()["components"]["schemas"]
 EXAMPLES = [
     pytest.param(method, path, content_type, media, id=f"{method} {path} {content_type}")
     for path, operations in PATHS.items()
     for method, operation in operations.items()
     for content_type, media in operation.get("requestBody", {"content": {}})["content"].items()
 ]
-
-
-def example_of(media: Json) -> Json:
-    """What /docs fills in: the example of a body or its schema; in a list, that of one."""
-    if "example" in media:
-        return media["example"]
-    schema = media["schema"]
-    if "items" in schema:
-        return [example_of({"schema": schema["items"]})]
-    if "$ref" in schema:
-        return example_of({"schema": SCHEMAS[schema["$ref"].rpartition("/")[2]]})
-    return schema["examples"][0]
-
-
-def body_of(collection: str) -> Json:
-    return PATHS[collection]["post"]["requestBody"]["content"]["application/json"]
 
 
 def demo(make: Make) -> None:
@@ -370,7 +337,8 @@ def test_the_example_of_every_body_works_as_it_is(
     order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
     collection = path.partition("{")[0]
     if "{" in path and client.get(f"{collection}1").status_code == 404:  # the demo has none
-        client.post(collection, json=example_of(body_of(collection))).raise_for_status()
+        body = example_of(media_of("POST", collection))
+        client.post(collection, json=body).raise_for_status()
     if path == "/token":
         client.post("/users/", json=SCHEMAS["UserCreate"]["examples"][0]).raise_for_status()
         close()

@@ -3,8 +3,11 @@
 import httpx2
 import pytest
 from conftest import Make
+from document import columns_of, with_defaults
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from models import Item
 
 pytestmark = pytest.mark.every_database
 
@@ -15,18 +18,21 @@ def test_a_created_item_is_answered_with_its_defaults_and_location(client: httpx
     response = client.post("/items/", json={"title": "Mechanical Keyboard", "price": 89.99})
     assert response.status_code == 201
     assert response.headers["Location"] == "/items/1"
-    assert response.json() == {
-        "id": 1,
-        "title": "Mechanical Keyboard",
-        "description": None,
-        "price": 89.99,
-        "is_available": True,
-    }
+    assert response.json() == with_defaults(
+        Item,
+        {
+            "id": 1,
+            "title": "Mechanical Keyboard",
+            "description": None,
+            "price": 89.99,
+            "is_available": True,
+        },
+    )
     assert client.get("/items/1").json() == response.json()
 
 
 def test_keys_come_in_declared_order_from_every_route(client: httpx2.Client, make: Make) -> None:
-    keys = ["id", "title", "description", "price", "is_available"]
+    keys = columns_of(Item)
     make("items")
     patched = client.patch("/items/1", json={"price": 2})
     replaced = client.put("/items/1", json={"price": 3, "title": "x"})
@@ -41,8 +47,8 @@ def test_replacing_an_item_gives_omitted_fields_their_defaults(
     make("items", **LAMP)
     response = client.put("/items/1", json={"title": "Torch", "price": "5.00"})
     assert response.status_code == 200
-    expected = {"title": "Torch", "description": None, "price": 5.0, "is_available": True}
-    assert response.json() == {"id": 1, **expected}
+    expected = {"id": 1, "title": "Torch", "description": None, "price": 5.0, "is_available": True}
+    assert response.json() == with_defaults(Item, expected)
     assert client.get("/items/1").json() == response.json()
 
 
@@ -50,7 +56,7 @@ def test_patching_an_item_changes_only_what_is_sent(client: httpx2.Client, make:
     make("items", **LAMP)
     response = client.patch("/items/1", json={"price": 9.5})
     assert response.status_code == 200
-    assert response.json() == {"id": 1, **LAMP, "price": 9.5}
+    assert response.json() == with_defaults(Item, {"id": 1, **LAMP, "price": 9.5})
     assert client.get("/items/1").json() == response.json()
 
 
@@ -62,9 +68,9 @@ def test_patching_with_an_explicit_null_empties_a_field_that_may_be_null(
 
 
 def test_patching_with_nothing_changes_nothing(client: httpx2.Client, make: Make) -> None:
-    make("items", **LAMP)
+    before = make("items", **LAMP)
     response = client.patch("/items/1", json={})
-    assert (response.status_code, response.json()) == (200, {"id": 1, **LAMP})
+    assert (response.status_code, response.json()) == (200, before)
 
 
 def test_a_deleted_item_is_gone_and_its_id_is_not_used_again(
@@ -187,7 +193,8 @@ def test_what_is_stored_comes_back_to_the_last_character_and_cent(
     price = f"{cents // 100}.{cents % 100:02}"
     sent = {"title": title, "description": description, "price": price, "is_available": True}
     created = client.post("/items/", json=sent).json()
-    assert created == {"id": created["id"], **sent, "price": float(price)}
+    expected = {"id": created["id"], **sent, "price": float(price)}
+    assert created == with_defaults(Item, expected)
     assert client.get(f"/items/{created['id']}").json() == created
 
 

@@ -9,8 +9,10 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
+from document import columns_of, with_defaults
 
 import db
+from models import Notification
 
 pytestmark = pytest.mark.every_database
 
@@ -56,14 +58,17 @@ def test_placing_an_order_notifies_its_user(client: httpx2.Client, make: Make) -
     [note] = client.get("/notifications/").json()
     assert order["order_number"] in note["message"]
     assert note["created_at"].endswith("Z")
-    assert note == {
-        "id": 1,
-        "user_id": 2,
-        "order_id": 1,
-        "message": note["message"],
-        "created_at": note["created_at"],
-    }
-    assert list(note) == ["id", "user_id", "order_id", "message", "created_at"]
+    assert note == with_defaults(
+        Notification,
+        {
+            "id": 1,
+            "user_id": 2,
+            "order_id": 1,
+            "message": note["message"],
+            "created_at": note["created_at"],
+        },
+    )
+    assert list(note) == columns_of(Notification)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
+from document import columns_of, with_defaults
 from sqlalchemy.orm import ORMExecuteState
 from sqlmodel import Session
 
@@ -27,7 +28,7 @@ KETTLE = {
     "is_active": False,
     "category_id": 1,
 }
-KEYS = ["id", *KETTLE, "created_at", "updated_at"]
+KEYS = columns_of(Product)
 
 
 def names(rows: list[Json]) -> list[str]:
@@ -44,7 +45,7 @@ def test_a_created_product_is_answered_with_its_defaults_and_location(
     assert response.status_code == 201
     assert response.headers["Location"] == "/products/1"
     product = response.json()
-    assert product == {
+    expected = {
         "id": 1,
         "name": "Tea Pot",
         "slug": "tea-pot",
@@ -57,6 +58,7 @@ def test_a_created_product_is_answered_with_its_defaults_and_location(
         "created_at": product["created_at"],
         "updated_at": product["updated_at"],
     }
+    assert product == with_defaults(Product, expected)
     assert product["created_at"].endswith("Z")
     assert product["updated_at"].endswith("Z")
     assert client.get("/products/1").json() == product

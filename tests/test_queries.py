@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 from conftest import Json, Make
 from databases import empty
+from document import ENDLESS, PATHS, filled, parameters
 from sqlmodel import Session, SQLModel
-from test_contract import PATHS, filled
-from test_plans import parameters, some_row
+from test_plans import some_row
 
 import db
 import kit
@@ -19,8 +19,7 @@ import main
 pytestmark = pytest.mark.every_database
 
 FEW, MANY = 3, 30
-ENDLESS = "/notifications/events"
-READS = [path for path, methods in PATHS.items() if "get" in methods and path != ENDLESS]
+READS = [path for path, methods in PATHS.items() if "get" in methods and path not in ENDLESS]
 
 
 @pytest.fixture
@@ -46,12 +45,16 @@ def fill(rows: int, *, of_one: bool) -> None:
         for table in SQLModel.metadata.sorted_tables:
             made = [some_row(table, n, rows) for n in range(1, rows + 1)]
             if of_one:
-                keys = [key.parent.name for key in table.foreign_keys]
-                belonging = dict.fromkeys(keys[:1], 1) if table.name != "category" else {}
-                made = [row | belonging for row in made]
-                if table.name == "transfer":
-                    made = [row | {"from_account_id": 1, "to_account_id": 2} for row in made]
+                made = [row | of_the_first(table) for row in made]
             connection.execute(table.insert(), made)
+
+
+def of_the_first(table: sa.Table) -> dict[str, int]:
+    """What makes a row belong to row 1 of another table; where it refers to two, to 1 and 2."""
+    parents = {c.name: key.column.table for c in table.columns for key in c.foreign_keys}
+    first = next((parent for parent in parents.values() if parent is not table), None)
+    names = [name for name, parent in parents.items() if parent is first]
+    return {name: n for n, name in enumerate(names, 1)}
 
 
 @pytest.mark.parametrize("of_one", [False, True], ids=["each its own", "all of the first"])
@@ -62,7 +65,7 @@ def test_a_get_executes_as_many_statements_for_many_rows_as_for_few(
     for rows in (FEW, MANY):
         fill(rows, of_one=of_one)
         for path in READS:
-            names = {parameter["name"] for parameter in parameters(path)}
+            names = {parameter["name"] for parameter in parameters("GET", path)}
             query: dict[str, Any] = {"limit": 100, "page_size": 100, "q": "name", "count": "true"}
             executed.clear()
             url = filled(path).replace("SKU-1", "SKU1").replace("product-1", "slug1")

@@ -3,6 +3,9 @@
 import httpx2
 import pytest
 from conftest import Json, Make
+from document import columns_of, with_defaults
+
+from models import Transfer
 
 pytestmark = pytest.mark.every_database
 
@@ -25,15 +28,12 @@ def test_a_transfer_moves_the_amount_and_is_answered_with_its_location(
     response = client.post("/transfers/", json=transfer(1, 2, 30.25))
     assert response.status_code == 201
     assert response.headers["Location"] == "/transfers/1"
-    expected = {
-        "id": 1,
-        **transfer(1, 2, 30.25),
-        "status": "completed",
-        "created_at": response.json()["created_at"],
-    }
+    told = {"id": 1, **transfer(1, 2, 30.25), "status": "completed"}
+    told["created_at"] = response.json()["created_at"]
+    expected = with_defaults(Transfer, told)
     for answer in (response, client.get("/transfers/1")):
         assert answer.json() == expected
-        assert list(answer.json()) == list(expected)
+        assert list(answer.json()) == columns_of(Transfer)
     assert client.get("/transfers/").json() == [expected]
     assert expected["created_at"].endswith("Z")
     assert balances(client) == [69.75, 35.75]
