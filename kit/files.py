@@ -22,7 +22,7 @@ from sqlmodel import Session
 from kit.fields import Id, Moment
 from kit.imports import OR_NONE, Import, ImportCounts, Reference, Target, annotated
 from kit.lines import MEDIA_TYPES, Column, FileFormat, Lines, Upload, head_of, text_of
-from kit.openapi import problems
+from kit.problems import MisuseError
 from kit.tables import Entity, Partial, Schema
 from kit.transactions import transaction_of
 
@@ -71,7 +71,7 @@ class TableFile:
             self.fields[name]: Column(column.nullable, isinstance(column.type, Boolean))
             for name, column in columns.items()
         }
-        self.query = self.export_query(columns)
+        self.exported = self.export_query(columns)
         if key:
             self.target = Target(model, key, self.fields, self.references, slug_from, tree)
             self.target.on_change = on_change
@@ -80,14 +80,9 @@ class TableFile:
             MEDIA_TYPES[format]: {"schema": {"type": "string"}, "example": sample}
             for format, sample in samples(example or {})
         }
-        # For the decorators of the two routes: `@app.get(..., **tags_file.exports)`.
-        answer = {"responses": {200: {"content": content}}}
-        self.exports: dict[str, Any] = {"response_class": StreamingResponse, **answer}
-        body = {"requestBody": {"required": True, "content": content}}
-        self.imports: dict[str, Any] = {
-            "responses": problems(400, 413, 415),
-            "openapi_extra": body,
-        }
+        # For the `responses=` of an export's route, and the `openapi_extra=` of an import's.
+        self.documented: dict[int | str, dict[str, Any]] = {200: {"content": content}}
+        self.body = {"requestBody": {"required": True, "content": content}}
 
     def export_query(self, columns: Mapping[str, Any]) -> Any:
         table = joined = self.model.__table__
@@ -137,12 +132,14 @@ class TableFile:
             batch = await transaction_of(session).run(work, session)
 
     def batch(self, session: Session, format: FileFormat, after: int) -> Batch:
-        found = session.connection().execute(self.query, {"after": after})
+        found = session.connection().execute(self.exported, {"after": after})
         rows = [row._asdict() for row in found]
         return text_of(format, rows), rows[-1]["id"] if rows else None
 
     def load(self, session: Session, upload: Upload) -> ImportCounts:
         """Create or change the rows that a file says; a 422 tells of the first 100 bad lines."""
+        if not self.key:
+            raise MisuseError(f"Without a key there is no import of {self.name}")
         lines = Lines(upload, self.columns, self.key, self.line)
         return Import(self.target, session, lines).run()
 

@@ -20,7 +20,7 @@ from kit.transactions import allow_more_time, expect_many_rows, retry_on_conflic
 
 BATCH = 200  # rows
 MOST_TEXT = 50_000  # characters, in a batch
-MOST_WAITING = 10_000  # lines, at any time, that refer to a line below
+MOST_WAITING = 10_000  # lines that refer to a line in a later batch
 KEPT = {*Entity.model_fields, *Timestamps.model_fields}  # of a row that exists
 
 annotated: Any = Annotated  # for types that are known at run time alone
@@ -235,7 +235,7 @@ class Import:
             text = sent.pop(name)
             if text in ids[name]:
                 sent[name] = ids[name][text]
-            elif reference.is_own and len(self.waiting) < MOST_WAITING:
+            elif reference.is_own:
                 self.waiting[name, key] = line, text
             else:
                 self.lines.refuse(line, "Refers to nothing", reference.field)
@@ -305,6 +305,9 @@ class Import:
                 self.execute(statement, changes)
                 for key in due:
                     del self.waiting[name, key]
+        for place in [*self.waiting][MOST_WAITING:]:
+            line, _ = self.waiting.pop(place)
+            self.lines.refuse(line, "Refers to a line too far below", self.target.fields[place[0]])
 
     def refuse_cycles(self) -> None:
         """Refuse the lines that put a row below itself."""

@@ -1,4 +1,7 @@
-"""Products as a file: the export, the import, and that the one takes what the other gives."""
+"""Tables as files: the export, the import, and that the one takes what the other gives.
+
+Most is tried with products; categories, tags and users have what is their own at the end.
+"""
 
 import contextlib
 import csv
@@ -943,32 +946,45 @@ def test_hostile_csv_is_refused(client: httpx2.Client, text: str) -> None:
     assert catalogue(client) == []
 
 
-def hostile_lines(column: str) -> list[Request]:
+GOOD: dict[str, Json] = {
+    "products": {"sku": "A", "name": "A", "price": 1},
+    "categories": {"slug": "a", "name": "A"},
+    "tags": {"slug": "a", "name": "A"},
+}
+PLACES = [
+    *(("products", column) for column in HEADER.split(",")),
+    *(("categories", column) for column in ("slug", "name", "description", "parent")),
+    *(("tags", column) for column in ("slug", "name")),
+]
+each_place = pytest.mark.parametrize(("to", "column"), PLACES)
+
+
+def hostile_lines(to: str, column: str) -> list[Request]:
     """A file of one line for each hostile value of a column, in both formats."""
-    others = {"sku": "A", "name": "A", "price": 1}
+    others = GOOD[to]
     requests: list[Request] = []
     for value in VALUES:
         line = json.dumps({**others, column: "HERE"}).replace('"HERE"', value)
         content = line.encode("utf-8", "surrogatepass")
-        requests.append(("POST", "/products/import", content, JSONL))
+        requests.append(("POST", f"/{to}/import", content, JSONL))
         text = json.loads(value) if value.startswith('"') else value
         content = csv_of({**others, column: text})
-        requests.append(("POST", "/products/import", content, CSV))
+        requests.append(("POST", f"/{to}/import", content, CSV))
     return list(dict.fromkeys(requests))
 
 
-@pytest.mark.parametrize("column", HEADER.split(","))
-def test_a_hostile_value_is_answered_civilly(client: httpx2.Client, column: str) -> None:
-    for request in hostile_lines(column):
+@each_place
+def test_a_hostile_value_is_answered_civilly(client: httpx2.Client, to: str, column: str) -> None:
+    for request in hostile_lines(to, column):
         send_civilly(client, request)
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("column", HEADER.split(","))
+@each_place
 def test_a_hostile_value_is_answered_civilly_and_alike_on_every_database(
-    client: httpx2.Client, column: str
+    client: httpx2.Client, to: str, column: str
 ) -> None:
-    assert_alike_everywhere(client, hostile_lines(column), lambda make: None)
+    assert_alike_everywhere(client, hostile_lines(to, column), lambda make: None)
 
 
 def csv_of(row: Json) -> bytes:
@@ -1217,3 +1233,231 @@ def test_memory_does_not_grow_with_long_descriptions(own_database: str) -> None:
     with memory_stays(own_database) as (client, look):
         assert send(client, f"sku,name,price,description\n{lines}").status_code == 200
         look()
+
+
+# Categories
+
+
+def tree(client: httpx2.Client) -> dict[str, str | None]:
+    """The slug of each category's parent."""
+    found = catalogue(client, "categories")
+    slugs = {row["id"]: row["slug"] for row in found}
+    return {row["slug"]: slugs.get(row["parent_id"]) for row in found}
+
+
+@pytest.mark.every_database
+def test_categories_are_exported_with_the_slugs_of_their_parents(
+    client: httpx2.Client, make: Make
+) -> None:
+    pots = make("categories", name="Pots")
+    tea = make("categories", name="Tea Pots", parent_id=1, description="=1")
+    assert export(client, of="categories").content.decode() == (
+        "\ufeffid,name,slug,description,parent,created_at\r\n"
+        f"1,Pots,pots,,,{pots['created_at']}\r\n"
+        f"2,Tea Pots,tea-pots,'=1,pots,{tea['created_at']}\r\n"
+    )
+    row = json.loads(export(client, "jsonl", "categories").text.splitlines()[1])
+    assert row == {n if n != "parent_id" else "parent": v for n, v in tea.items()} | {
+        "parent": "pots"
+    }
+
+
+@pytest.mark.every_database
+def test_an_import_creates_and_changes_categories(client: httpx2.Client, make: Make) -> None:
+    make("categories", slug="pots")
+    before = make("categories", slug="pans", description="For fries.", parent_id=1)
+    same = client.get("/categories/1").headers["ETag"]
+    text = "slug,name,parent\npans,Pans,\npots,,\nlids,Lids,pots\n"
+    assert counts(send(client, text, to="categories")) == (1, 2)
+    lids = client.get("/categories/3").json()
+    assert catalogue(client, "categories")[1:] == [
+        before | {"name": "Pans", "parent_id": None},
+        {"id": 3, "name": "Lids", "slug": "lids", "description": None, "parent_id": 1}
+        | {"created_at": lids["created_at"]},
+    ]
+    etags = [client.get(f"/categories/{id}").headers["ETag"] for id in (1, 2, 3)]
+    assert etags == [same, '"2"', '"1"']
+
+
+@pytest.mark.every_database
+@FORMATS
+def test_categories_that_are_exported_wiped_and_imported_are_the_same(
+    client: httpx2.Client, make: Make, format: str
+) -> None:
+    for n, text in enumerate(NASTY):
+        make("categories", name=f"{n}{text}", description=text, parent_id=n or None)
+    make("categories", slug="root")
+    assert client.patch("/categories/1", json={"parent_id": len(NASTY) + 1}).status_code == 200
+    file, before = export(client, format, "categories").content, catalogue(client, "categories")
+    shape = tree(client)
+    wipe(client, "categories")
+    kind = format_type(format)
+    assert counts(send(client, file, kind, "categories")) == (len(before), 0)
+    hidden = {"id": 0, "parent_id": 0}
+    after = catalogue(client, "categories")
+    assert [row | hidden for row in after] == [row | hidden for row in before]
+    assert tree(client) == shape
+    etags = [client.get(f"/categories/{row['id']}").headers["ETag"] for row in after]
+    assert counts(send(client, file, kind, "categories")) == (0, len(before))
+    assert [client.get(f"/categories/{row['id']}").headers["ETag"] for row in after] == etags
+    assert {*etags} == {'"1"'}
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize("step", [-1, 1, -700, 700])
+def test_a_parent_may_be_made_by_a_line_near_or_far_before_it_or_after_it(
+    client: httpx2.Client, step: int
+) -> None:
+    above = {f"c{n}": f"c{n + step}" if 0 <= n + step < 1000 else None for n in range(1000)}
+    lines = "".join(f"{slug},{slug},{parent or ''}\n" for slug, parent in above.items())
+    assert counts(send(client, f"slug,name,parent\n{lines}", to="categories")) == (1000, 0)
+    assert tree(client) == above
+    assert {*(client.get(f"/categories/{n}").headers["ETag"] for n in (1, 500, 1000))} == {'"1"'}
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("slug,parent\na,none\n", [["line", 2, "parent"]]),
+        ("slug,name,parent\nn,N,m\nm,M,none\n", [["line", 3, "parent"]]),
+        ("slug,parent\na,a\n", [["line", 2, "parent"]]),
+        ("slug,parent\na,c\n", [["line", 2, "parent"]]),
+        ("slug,name,parent\nn,N,c\na,,n\n", [["line", 2, "parent"], ["line", 3, "parent"]]),
+        ("slug,name\na,B\n", [["line", 2, "name"]]),
+        ("slug,name\nn,B\n", [["line", 2, "name"]]),
+        ("slug\nn\n", [["line", 2, "name"]]),
+        ("slug,name\n,N\n", [["line", 2, "slug"]]),
+        ("slug,name\nN,N\n", [["line", 2, "slug"]]),
+        ("slug,parent_id\na,\n", [["line", 1, "parent_id"]]),
+        ("name,parent\nN,\n", [["line", 1, "slug"]]),
+    ],
+)
+def test_categories_that_are_wrong_are_refused(
+    client: httpx2.Client, make: Make, text: str, places: list[Json]
+) -> None:
+    for n, name in enumerate("ABC"):
+        make("categories", name=name, parent_id=n or None)
+    before = catalogue(client, "categories")
+    assert [loc for loc, _ in refused(send(client, text, to="categories"))] == places
+    assert catalogue(client, "categories") == before
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize("text", ["a,b\nb,\n", "b,\na,b\n"])
+def test_two_categories_may_change_places(client: httpx2.Client, make: Make, text: str) -> None:
+    make("categories", name="A")
+    make("categories", name="B", parent_id=1)
+    assert counts(send(client, f"slug,parent\n{text}", to="categories")) == (0, 2)
+    assert tree(client) == {"a": "b", "b": None}
+
+
+@pytest.mark.system
+@pytest.mark.every_database
+def test_of_a_file_and_a_request_that_move_categories_below_each_other_one_is_refused(
+    server: httpx2.Client,
+) -> None:
+    for name in "AB":
+        server.post("/categories/", json={"name": name}).raise_for_status()
+    for _ in range(8):
+        for id in (1, 2):
+            server.patch(f"/categories/{id}", json={"parent_id": None}).raise_for_status()
+        move = sender(server, "PATCH", "/categories/2", {"parent_id": 1})
+        answers = at_once([move, partial(send, server, "slug,parent\na,b\n", to="categories")])
+        assert sorted(answer.status_code for answer in answers) in ([200, 400], [200, 422])
+        assert list(tree(server).values()).count(None) == 1
+
+
+# Tags
+
+
+@pytest.mark.every_database
+@FORMATS
+def test_tags_that_are_exported_wiped_and_imported_are_the_same(
+    client: httpx2.Client, make: Make, format: str
+) -> None:
+    for n, text in enumerate(NASTY):
+        make("tags", name=f"{text}{n}")
+    file, before = export(client, format, "tags").content, catalogue(client, "tags")
+    wipe(client, "tags")
+    assert counts(send(client, file, format_type(format), "tags")) == (len(before), 0)
+    assert without_ids(catalogue(client, "tags")) == without_ids(before)
+    assert counts(send(client, file, format_type(format), "tags")) == (0, len(before))
+
+
+def test_tags_are_exported_as_they_are(client: httpx2.Client, make: Make) -> None:
+    make("tags", name="Big Sale")
+    assert export(client, of="tags").text == "\ufeffid,name,slug\r\n1,Big Sale,big-sale\r\n"
+    tag = {"id": 1, "name": "Big Sale", "slug": "big-sale"}
+    assert json.loads(export(client, "jsonl", "tags").text) == tag
+
+
+@pytest.mark.every_database
+def test_the_posts_that_show_a_tag_change_with_it(client: httpx2.Client, make: Make) -> None:
+    make("users")
+    for name in "ABC":
+        make("tags", name=name)
+    for tag_ids in ([1], [2], [1, 3], []):
+        make("posts", author_id=1, status="published", tag_ids=tag_ids)
+    before = [client.get(f"/posts/{id}") for id in (1, 2, 3, 4)]
+    assert counts(send(client, "slug,name\na,New\nb,B\nd,D\n", to="tags")) == (1, 2)
+    after = [client.get(f"/posts/{id}") for id in (1, 2, 3, 4)]
+    tags = [client.get(f"/tags/{id}").headers["ETag"] for id in (1, 2, 3, 4)]
+    assert tags == ['"2"', '"1"', '"1"', '"1"']
+    assert [response.headers["ETag"] for response in after] == ['"2"', '"1"', '"2"', '"1"']
+    times = [response.json()["updated_at"] for response in after]
+    assert times == [response.json()["updated_at"] for response in before]
+    assert after[0].json()["tags"][0]["name"] == "New"
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("slug,name\na,B\n", [["line", 2, "name"]]),
+        ("slug,name\nc,C\nd,C\n", [["line", 3, "name"]]),
+        ("name\nC\n", [["line", 1, "slug"]]),
+        ("slug,name\n,C\n", [["line", 2, "slug"]]),
+        (f"slug,name\nc,{'c' * 51}\n", [["line", 2, "name"]]),
+    ],
+)
+def test_tags_that_are_wrong_are_refused(
+    client: httpx2.Client, make: Make, text: str, places: list[Json]
+) -> None:
+    for name in "AB":
+        make("tags", name=name)
+    before = catalogue(client, "tags")
+    assert [loc for loc, _ in refused(send(client, text, to="tags"))] == places
+    assert catalogue(client, "tags") == before
+
+
+@pytest.mark.parametrize("to", ["categories", "tags"])
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+def test_every_import_takes_more_than_a_mebibyte(
+    client: httpx2.Client, to: str, prefix: str
+) -> None:
+    content = b"slug,name\n" + (b"\n" * 200_000 + b"a,A\n") * 6
+    headers = {"Content-Type": CSV}
+    response = client.post(f"{prefix}/{to}/import", content=content, headers=headers)
+    assert counts(response) == (1, 5)
+
+
+# Users
+
+
+@pytest.mark.every_database
+def test_users_are_exported_without_what_their_log_in_needs(
+    client: httpx2.Client, make: Make
+) -> None:
+    user = make("users", username="Ann", bio="=1")
+    file = export(client, of="users")
+    assert file.headers["Content-Disposition"] == 'attachment; filename="users.csv"'
+    assert file.text == (
+        "\ufeffid,username,email,full_name,bio,is_active,is_superuser,created_at,updated_at\r\n"
+        f"1,Ann,user1@example.com,,'=1,true,false,{user['created_at']},{user['updated_at']}\r\n"
+    )
+    assert json.loads(export(client, "jsonl", "users").text) == user
+
+
+def test_users_cannot_be_imported(client: httpx2.Client) -> None:
+    assert send(client, "username\nann\n", to="users").status_code == 405
