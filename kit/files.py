@@ -9,19 +9,30 @@ large the table and the file are.
 """
 
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any, cast
 
 import pydantic
 from fastapi.responses import StreamingResponse
 from pydantic import MISSING, BaseModel
-from sqlalchemy import Boolean, bindparam, select
+from sqlalchemy import JSON, Boolean, bindparam, select
 from sqlmodel import Session
 
 from kit.fields import Id, Moment
 from kit.imports import OR_NONE, Import, ImportCounts, Reference, Target, annotated
-from kit.lines import MEDIA_TYPES, Column, FileFormat, Lines, Upload, head_of, text_of
+from kit.lines import (
+    MEDIA_TYPES,
+    Column,
+    FileFormat,
+    Lines,
+    Upload,
+    head_of,
+    read_flag,
+    read_json,
+    read_text,
+    text_of,
+)
 from kit.problems import MisuseError
 from kit.tables import Entity, Partial, Schema
 from kit.transactions import transaction_of
@@ -67,22 +78,16 @@ class TableFile:
             if column.foreign_keys
         }
         self.fields = {n: self.references[n].field if n in self.references else n for n in shown}
-        self.columns = {
-            self.fields[name]: Column(column.nullable, isinstance(column.type, Boolean))
-            for name, column in columns.items()
-        }
+        self.columns = {self.fields[name]: column_of(column) for name, column in columns.items()}
         self.exported = self.export_query(columns)
-        if key:
-            self.target = Target(model, key, self.fields, self.references, slug_from, tree)
-            self.target.on_change = on_change
-            self.line = self.line_model(takes or {})
-        content = {
-            MEDIA_TYPES[format]: {"schema": {"type": "string"}, "example": sample}
-            for format, sample in samples(example or {})
-        }
+        content = samples(example or {})
         # For the `responses=` of an export's route, and the `openapi_extra=` of an import's.
         self.documented: dict[int | str, dict[str, Any]] = {200: {"content": content}}
         self.body = {"requestBody": {"required": True, "content": content}}
+        if key:
+            target = model, key, self.fields, self.references, slug_from, tree, on_change
+            self.target = Target(*target)
+            self.line = self.line_model(takes or {})
 
     def export_query(self, columns: Mapping[str, Any]) -> Any:
         table = joined = self.model.__table__
@@ -104,11 +109,11 @@ class TableFile:
         return cast(type[BaseModel], create(name, __base__=(Partial, *bases, Schema), **types))
 
     def type_of(self, name: str) -> Any:
-        info = self.model.model_fields[name]
+        info, reference = self.model.model_fields[name], self.references.get(name)
         if name == "id":
             return Id
-        if self.fields[name] != name:
-            return self.references[name].type()
+        if reference and reference.by is not None:
+            return reference.type()
         if name == "slug" and self.target.slug_from:
             return annotated[info.rebuild_annotation(), OR_NONE]
         return MOMENTS.get(info.annotation) or info.rebuild_annotation()
@@ -144,7 +149,17 @@ class TableFile:
         return Import(self.target, session, lines).run()
 
 
-def samples(row: Mapping[str, Any]) -> Iterator[tuple[FileFormat, str]]:
-    """A file of one row in each format."""
-    for format in MEDIA_TYPES:
-        yield format, head_of(format, row).lstrip("\ufeff") + text_of(format, [row])
+def column_of(column: Any) -> Column:
+    """How cells of a table's column are read."""
+    kinds = {Boolean: read_flag, JSON: read_json}
+    found = (read for kind, read in kinds.items() if isinstance(column.type, kind))
+    return Column(column.nullable, next(found, read_text))
+
+
+def samples(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A file of one row in each format, for OpenAPI."""
+    texts = {f: head_of(f, row).lstrip("\ufeff") + text_of(f, [row]) for f in MEDIA_TYPES}
+    return {
+        MEDIA_TYPES[format]: {"schema": {"type": "string"}, "example": text}
+        for format, text in texts.items()
+    }

@@ -6,6 +6,7 @@ made by another line, before it or after it. The table's constraints have the la
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pydantic
@@ -50,6 +51,8 @@ class Reference:
         self.target = key.column.table.alias()
         self.id = self.target.c[key.column.name]
         self.text = self.id if by is None else self.target.c[by.key]
+        if not self.text.primary_key and not is_unique(key.column.table.c[by.key]):
+            raise TypeError(f"{by.key} says nothing certain: it is not unique")
         self.found = select(self.text, self.id).where(self.text.in_(bindparam("texts")))
 
     def type(self) -> Any:
@@ -57,6 +60,11 @@ class Reference:
         usual = self.by.class_.model_fields[self.by.key].rebuild_annotation()
         usual = annotated[usual, pydantic.Field(validation_alias=self.field)]
         return annotated[usual, OR_NONE] if self.column.nullable else usual
+
+
+def is_unique(column: Any) -> bool:
+    constraints = column.table.constraints
+    return any(isinstance(c, UniqueConstraint) and [*c.columns] == [column] for c in constraints)
 
 
 class Unique:
@@ -75,64 +83,65 @@ class Unique:
         return None if None in values else values if values[1:] else values[0]
 
 
-class Target:
-    """The table that lines go into, and the statements for it."""
+def uniques_of(table: Any, key: Any) -> list[Unique]:
+    """What is unique, the least columns first, but for what the database computes."""
+    found = [
+        Unique(constraint, key)
+        for constraint in table.constraints
+        if isinstance(constraint, UniqueConstraint)
+        and not any(column.computed for column in constraint.columns)
+    ]
+    places = list(table.c.keys())
+    return sorted(found, key=lambda one: (len(one.names), places.index(one.names[0])))
 
-    def __init__(
-        self,
-        model: Any,
-        key: str,
-        fields: Mapping[str, str],  # by column: what it is called in a file
-        references: Mapping[str, Reference],  # by column
-        slug_from: str = "",
-        tree: str = "",
-    ) -> None:
-        table = model.__table__
-        self.model, self.table, self.key, self.fields = model, table, key, fields
-        self.references, self.slug_from, self.tree = references, slug_from, tree
-        self.kind = model.__name__.lower()
-        self.on_change: Callable[[Session, list[int]], None] | None = None
-        infos = model.model_fields
+
+@dataclass(eq=False)
+class Target:
+    """The table that lines go into, what a new row needs, and the statements."""
+
+    model: Any
+    key: str
+    fields: Mapping[str, str]  # by column: what it is called in a file
+    references: Mapping[str, Reference]  # by column
+    slug_from: str
+    tree: str
+    on_change: Callable[[Session, list[int]], None] | None
+
+    def __post_init__(self) -> None:
+        self.table, self.kind = self.model.__table__, self.model.__name__.lower()
+        infos, columns = self.model.model_fields, self.table.c
+        if not is_unique(columns[self.key]):
+            raise TypeError(f"{self.key} is no key: it is not unique")
+        uniques = uniques_of(self.table, columns[self.key])
+        self.uniques = [unique for unique in uniques if unique.names != (self.key,)]
         required = [name for name, info in infos.items() if info.is_required()]
-        if unknown := [name for name in required if name not in fields]:
+        if unknown := [name for name in required if name not in self.fields]:
             raise TypeError(f"A {self.kind} needs {unknown[0]}, which is in no file")
-        self.required = [name for name in required if not (slug_from and name == "slug")]
-        optional = [n for n in infos if n not in ("id", *required) and not table.c[n].computed]
+        self.required = [name for name in required if not (self.slug_from and name == "slug")]
+        optional = [n for n in infos if n not in ("id", *required) and not columns[n].computed]
         self.defaults = {name: infos[name].default for name in optional}
         self.factories: dict[str, Any] = {
             name: factory for name in optional if (factory := infos[name].default_factory)
         }
-        self.settable = [name for name in fields if name not in KEPT]
-        self.uniques = self.uniques_beside(key)
-        is_sent = table.c[key].in_(bindparam("keys"))
-        self.locked = select(table).where(is_sent).order_by(table.c.id).with_for_update()
-        self.own_id = f"{table.name}_id"  # as the ORM calls it: see `first_taken`
-        if self.own_id in table.c:
+        self.settable = [name for name in self.fields if name not in KEPT]
+        self.prepare(columns)
+
+    def prepare(self, columns: Any) -> None:
+        is_sent = columns[self.key].in_(bindparam("keys"))
+        self.locked = select(self.table).where(is_sent).order_by(columns.id).with_for_update()
+        self.own_id = f"{self.table.name}_id"  # as the ORM calls it: see `first_taken`
+        if self.own_id in columns:
             self.own_id += "_1"
-        self.changed = update(table).where(table.c.id == bindparam(self.own_id))
-        links = select(table.c.id, table.c[tree or "id"], table.c[key])
-        self.links = links.order_by(table.c.id).with_for_update()
-        kept = {column: column for column in table.c if column.onupdate}
-        same_key = table.c[key] == bindparam("row_key")
+        self.changed = update(self.table).where(columns.id == bindparam(self.own_id))
+        links = select(columns.id, columns[self.tree or "id"], columns[self.key])
+        self.links = links.order_by(columns.id).with_for_update()
+        kept = {column: column for column in columns if column.onupdate}
+        settled = update(self.table).where(columns[self.key] == bindparam("row_key"))
         self.settled = {
-            name: update(table).where(same_key).values({name: bindparam("refers_to"), **kept})
-            for name, reference in references.items()
+            name: settled.values({name: bindparam("refers_to"), **kept})
+            for name, reference in self.references.items()
             if reference.is_own
         }
-
-    def uniques_beside(self, key: str) -> list[Unique]:
-        """What is unique beside the key, the least columns first."""
-        uniques = [
-            Unique(constraint, self.table.c[key])
-            for constraint in self.table.constraints
-            if isinstance(constraint, UniqueConstraint)
-            and not any(column.computed for column in constraint.columns)
-        ]
-        others = [unique for unique in uniques if unique.names != (key,)]
-        if len(others) == len(uniques):
-            raise TypeError(f"{key} is no key: it is not unique")
-        places = [*self.table.c.keys()]
-        return sorted(others, key=lambda one: (len(one.names), places.index(one.names[0])))
 
     def change(self, row: Row) -> Row:
         """The parameters of `changed`: what a line may set, and one version more."""
@@ -144,7 +153,7 @@ class Target:
         row.pop("id", None)
         if "updated_at" in row:
             row["updated_at"] = sent.get("updated_at", row["created_at"])
-        if "slug" not in row:
+        if self.slug_from and "slug" not in sent:
             row["slug"] = base_slug(self.kind, row[self.slug_from])
         return row
 
@@ -166,7 +175,7 @@ class Import:
         expect_many_rows(self.session)
         retry_on_conflict(self.session, self.target.key)  # another made the same row meanwhile
         if self.target.tree:  # all are locked: else two that move rows below each other are right
-            self.execute(self.target.links)
+            self.execute(self.target.links).all()
         for batch in self.batches():
             allow_more_time(self.session)
             self.write(batch)
@@ -208,7 +217,7 @@ class Import:
         updates: list[Row] = []
         for key, new in news.items():
             (line, sent), old = batch[key], olds.get(key)
-            if not old and "slug" in new and "slug" not in sent:
+            if self.target.slug_from and not old and "slug" not in sent:
                 self.number_slug(new, owners)
             if self.take(line, owners, old, new):
                 self.counts.updated += bool(old)
@@ -248,7 +257,7 @@ class Import:
 
     def row(self, line: int, sent: Row, old: Row | None) -> Row | None:
         """What a row will be, without a place among the unique values; None: a field is missing."""
-        if sent.get("slug", "") is None:
+        if self.target.slug_from and sent.get("slug", "") is None:
             del sent["slug"]
         if old:
             return old | {name: value for name, value in sent.items() if name not in KEPT}

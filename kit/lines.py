@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from tempfile import TemporaryFile
@@ -47,13 +47,6 @@ MARKED_SEPARATOR = re.compile(rf"({SEPARATOR.pattern})'")
 BEFORE_FORMULA = re.compile(r"""(?<![;'"\s])[;'"\s]+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 
-class Column(NamedTuple):
-    """A column of a file: whether nothing in a cell is null, and whether it is true or false."""
-
-    is_nullable: bool = False
-    is_flag: bool = False
-
-
 def cell_of(value: Any) -> str:
     """A value as text for CSV; nothing for None."""
     if value is None:
@@ -63,17 +56,36 @@ def cell_of(value: Any) -> str:
     if isinstance(value, str):
         text = BEFORE_FORMULA.sub(lambda run: SEPARATOR.sub(r"\g<0>'", run[0]), value)
         return f"'{text}" if FORMULA.match(text) else text
+    if isinstance(value, dict | list):
+        return cell_of(json.dumps(value, ensure_ascii=False))
     return str(json_value(value)) if isinstance(value, datetime) else str(value)
 
 
-def value_of(cell: str, column: Column) -> Any:
-    """What a cell of CSV says; MISSING for nothing, where nothing is no value."""
-    if cell == "":
-        return None if column.is_nullable else MISSING
-    if column.is_flag:
-        return {"true": True, "false": False}.get(cell.lower(), cell)
-    text = cell[1:] if cell[0] == "'" and FORMULA.match(cell[1:]) else cell
+def read_text(cell: str) -> str:
+    text = cell[1:] if cell[:1] == "'" and FORMULA.match(cell[1:]) else cell
     return BEFORE_FORMULA.sub(lambda run: MARKED_SEPARATOR.sub(r"\1", run[0]), text)
+
+
+def read_flag(cell: str) -> bool | str:
+    return {"true": True, "false": False}.get(cell.lower(), cell)
+
+
+def read_json(cell: str) -> Any:
+    try:
+        return exact_json(read_text(cell))
+    except json.JSONDecodeError:
+        return cell
+
+
+class Column(NamedTuple):
+    """How cells are read: whether nothing in one is null, and what else there may be."""
+
+    is_nullable: bool = False
+    read: Callable[[str], Any] = read_text
+
+    def value(self, cell: str) -> Any:
+        """What a cell says; MISSING for nothing, where nothing is no value."""
+        return self.read(cell) if cell else None if self.is_nullable else MISSING
 
 
 def json_value(value: Any) -> float | str:
@@ -239,7 +251,7 @@ class Lines:
             yield begin, cells
 
     def values(self, header: list[str], cells: list[str]) -> dict[str, Any]:
-        values = {c: value_of(cell, self.columns[c]) for c, cell in zip(header, cells, strict=True)}
+        values = {c: self.columns[c].value(cell) for c, cell in zip(header, cells, strict=True)}
         return {column: value for column, value in values.items() if value is not MISSING}
 
     def check_header(self, header: list[str]) -> None:

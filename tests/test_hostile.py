@@ -279,7 +279,7 @@ def read_the_worst() -> None:
         kit.json.JSON_LIKE.fullmatch(value)
     for text in ("'" * LONG, "' " * (LONG // 2) + "x", " " * LONG):
         lines.cell_of(text)
-        lines.value_of(text, lines.Column())
+        lines.read_text(text)
 
 
 def test_the_longest_text_at_its_worst_is_read_to_the_end() -> None:

@@ -24,8 +24,10 @@ from kit.lines import (
     Upload,
     cell_of,
     head_of,
+    read_flag,
+    read_json,
+    read_text,
     text_of,
-    value_of,
 )
 
 # Cells
@@ -38,7 +40,7 @@ MARKED = st.text(st.sampled_from("';=+-@\t\r\n \",\uff1d\uff0b\uff0d\uff20x\u00a
 @settings(max_examples=2000, deadline=None, derandomize=True, database=None)
 def test_a_cell_says_the_same_text_when_it_is_read(text: str) -> None:
     for column in (Column(), Column(is_nullable=True)):
-        assert value_of(cell_of(text), column) == text
+        assert column.value(cell_of(text)) == text
 
 
 @given(text=TEXTS | MARKED)
@@ -63,7 +65,7 @@ def test_no_cell_is_a_formula_whatever_separates_the_cells(text: str) -> None:
 
 def test_a_cell_is_made_and_read_in_a_time_that_grows_with_it_alone() -> None:
     text = ";\n' " * 1_000_000  # a second or so; hours, were each separator looked at for itself
-    assert value_of(cell_of(text), Column()) == text
+    assert read_text(cell_of(text)) == text
 
 
 class Size(StrEnum):
@@ -93,8 +95,14 @@ def test_a_value_is_written_as_in_every_answer(value: Any, cell: str, in_json: s
 
 @pytest.mark.parametrize("cell", ["TRUE", "true", "True"])
 def test_only_a_flag_is_true_or_false(cell: str) -> None:
-    assert value_of(cell, Column(is_flag=True)) is True
-    assert value_of(cell, Column()) == cell
+    assert read_flag(cell) is True
+    assert read_text(cell) == cell
+
+
+@pytest.mark.parametrize("value", [[], {}, ["=1;=2", 1, None], {"a": {"b": [True]}}])
+def test_lists_and_objects_are_json_in_a_cell(value: Any) -> None:
+    assert read_json(cell_of(value)) == value
+    assert read_json("[") == "["
 
 
 # Lines
@@ -111,7 +119,7 @@ class Thing(BaseModel):
         return super().model_dump(exclude_unset=True, **options)
 
 
-COLUMNS = {"key": Column(), "note": Column(is_nullable=True), "is_old": Column(is_flag=True)}
+COLUMNS = {"key": Column(), "note": Column(is_nullable=True), "is_old": Column(read=read_flag)}
 FORMATS: list[FileFormat] = ["csv", "jsonl"]
 
 

@@ -69,6 +69,7 @@ class Shelf(Timestamps, ShelfBase, Own, table=True):
 
     labels: list[str] = Field(default_factory=lambda: ["new"], exclude=True, sa_type=JSON)
     position: int = 7  # of the table's own class
+    sizes: list[int] = Field(default=[], sa_type=JSON)
 
 
 class BoxBase(Schema):
@@ -99,7 +100,7 @@ named = TableFile(Shelf, "shelves", key="slug", refers={"room_id": Room.code}, s
 FORMATS: list[FileFormat] = ["csv", "jsonl"]
 HEADER = (
     "id,name,slug,kind,width,value,bought_on,seen_at,is_full,note,room,shelf,"
-    "created_at,updated_at,position"
+    "created_at,updated_at,position,sizes"
 )
 
 
@@ -177,6 +178,8 @@ def test_a_file_that_cannot_be_imported_says_so() -> None:
         TableFile(Shelf, "shelves", key="name")
     with pytest.raises(TypeError, match="A bag needs password, which is in no file"):
         TableFile(Bag, "bags", key="code")
+    with pytest.raises(TypeError, match="name says nothing certain: it is not unique"):
+        TableFile(Shelf, "shelves", refers={"shelf_id": Shelf.name})
     with pytest.raises(MisuseError, match="Without a key there is no import of bags"):
         TableFile(Bag, "bags").load(Session(), Upload(io.BytesIO(), "csv"))
 
@@ -191,9 +194,9 @@ def test_a_table_that_is_exported_emptied_and_imported_is_the_same(
     text = (
         f"{HEADER}\n"
         "9,A,a,high,0.25,1.50,2026-01-02,2026-01-02T03:04:05Z,true,'=1,loft,b,"
-        "2020-01-01T00:00:00Z,2021-01-01T00:00:00Z,3\n"
-        ",B,b,,,,,,false,,hall,,,,\n"
-        ",C,c,,,,,,,',loft,a,,,\n"
+        '2020-01-01T00:00:00Z,2021-01-01T00:00:00Z,3,"[1, 2]"\n'
+        ",B,b,,,,,,false,,hall,,,,,\n"
+        ",C,c,,,,,,,',loft,a,,,,\n"
     )
     assert load(session, text) == (3, 0)
     file = text_of(session, format)
@@ -213,6 +216,7 @@ def test_a_table_that_is_exported_emptied_and_imported_is_the_same(
     a = rows(session)[0]
     assert (a.kind, a.width, a.value, a.note) == (Kind.high, 0.25, Decimal("1.50"), "=1")
     assert (a.bought_on, a.is_full, a.position) == (date(2026, 1, 2), True, 3)
+    assert a.sizes == [1, 2]
     assert a.created_at.replace(tzinfo=UTC) == datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -244,6 +248,8 @@ def test_what_is_left_out_gets_its_default_or_stays(session: Session) -> None:
         ("is_full", "perhaps", "is_full"),
         ("note", "rude", "note"),
         ("position", "first", "position"),
+        ("sizes", "[", "sizes"),
+        ("sizes", "[0.5]", "sizes"),
         ("shelf", "Not A Slug", "shelf"),
     ],
 )
@@ -267,6 +273,12 @@ def test_a_slug_may_be_made_from_the_name_where_it_is_no_key(session: Session) -
     assert load(session, text, boxes) == (4, 0)
     slugs = list(session.exec(select(Box.slug).order_by(Box.code)))
     assert slugs == ["big-box", "big-box-2", "box", "own"]
+
+
+def test_a_row_may_have_no_slug_and_nothing_but_its_key(session: Session) -> None:
+    rooms = TableFile(Room, "rooms", key="code")
+    assert load(session, "code\nhall\ncellar\n", rooms) == (1, 1)
+    assert text_of(session, file=rooms) == "1,hall\r\n2,loft\r\n3,cellar\r\n"
 
 
 # Unique values
