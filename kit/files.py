@@ -11,11 +11,11 @@ large the table and the file are.
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import pydantic
 from fastapi.responses import StreamingResponse
-from pydantic import MISSING, BaseModel
+from pydantic import MISSING, TypeAdapter
 from sqlalchemy import JSON, Boolean, bindparam, select
 from sqlmodel import Session
 
@@ -100,13 +100,13 @@ class TableFile:
         query = select(*values).select_from(joined).where(table.c.id > bindparam("after"))
         return query.order_by(table.c.id).limit(EXPORT_BATCH)
 
-    def line_model(self, takes: Mapping[str, Any]) -> type[BaseModel]:
+    def line_model(self, takes: Mapping[str, Any]) -> TypeAdapter[Any]:
         """What a line may say: what the model does, but that all may be left out."""
         bases = [base for base in self.model.__bases__ if not issubclass(base, Entity)]
         types = {name: (takes.get(name) or self.type_of(name), MISSING) for name in self.fields}
         name = f"{self.model.__name__}Line"
         create: Any = pydantic.create_model
-        return cast(type[BaseModel], create(name, __base__=(Partial, *bases, Schema), **types))
+        return TypeAdapter(create(name, __base__=(Partial, *bases, Schema), **types))
 
     def type_of(self, name: str) -> Any:
         info, reference = self.model.model_fields[name], self.references.get(name)

@@ -23,7 +23,7 @@ from typing import Annotated, Any, BinaryIO, Literal, NamedTuple, cast
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import MISSING, BaseModel, ValidationError
+from pydantic import MISSING, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 
 from kit.context import context_of
@@ -165,7 +165,7 @@ class Lines:
     """
 
     def __init__(
-        self, upload: Upload, columns: Mapping[str, Column], key: str, model: type[BaseModel]
+        self, upload: Upload, columns: Mapping[str, Column], key: str, model: TypeAdapter[Any]
     ) -> None:
         self.upload, self.columns, self.key, self.model = upload, columns, key, model
         self.errors: dict[int, list[dict[str, Any]]] = {}
@@ -185,7 +185,7 @@ class Lines:
     def __iter__(self) -> Iterator[Line]:
         for line, values in (self.from_csv if self.upload.format == "csv" else self.from_json)():
             try:
-                sent = self.model.model_validate(values).model_dump()
+                sent = self.model.dump_python(self.model.validate_python(values))
             except ValidationError as error:
                 for e in error.errors(include_input=False, include_url=False)[:10]:
                     self.refuse(line, e["msg"], *map(str, e["loc"][:1]), type=e["type"])

@@ -13,8 +13,9 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import TypeAdapter
 
+from kit.fields import NO_NUL
 from kit.lines import (
     LONGEST_LINE,
     MOST_BAD_LINES,
@@ -29,6 +30,7 @@ from kit.lines import (
     read_text,
     text_of,
 )
+from kit.tables import Partial, Schema
 
 # Cells
 
@@ -108,24 +110,20 @@ def test_lists_and_objects_are_json_in_a_cell(value: Any) -> None:
 # Lines
 
 
-class Thing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    key: Annotated[str, Field(pattern=r"^[^\x00]*$")] = ""
-    note: str | None = None
-    is_old: bool = False
-
-    def model_dump(self, **options: Any) -> dict[str, Any]:
-        return super().model_dump(exclude_unset=True, **options)
+class Thing(Partial, Schema):
+    key: Annotated[str, NO_NUL]
+    note: str | None
+    is_old: bool
 
 
 COLUMNS = {"key": Column(), "note": Column(is_nullable=True), "is_old": Column(read=read_flag)}
+THING = TypeAdapter(Thing)
 FORMATS: list[FileFormat] = ["csv", "jsonl"]
 
 
 def lines_of(text: str | bytes, format: FileFormat = "csv") -> Lines:
     content = text.encode() if isinstance(text, str) else text
-    return Lines(Upload(io.BytesIO(content), format), COLUMNS, "key", Thing)
+    return Lines(Upload(io.BytesIO(content), format), COLUMNS, "key", THING)
 
 
 def places(lines: Lines) -> list[Sequence[int | str]]:

@@ -163,7 +163,7 @@ def test_a_column_more_is_in_the_file_by_itself() -> None:
     crates = TableFile(Crate, "crates", key="code")
     assert [*crates.columns] == ["id", "code", "colour"]
     assert crates.columns["colour"].is_nullable
-    assert crates.line.model_validate({"code": "a", "colour": None})
+    assert crates.line.validate_python({"code": "a", "colour": None})
 
 
 def test_the_example_is_a_file_of_each_format() -> None:
