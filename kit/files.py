@@ -33,6 +33,7 @@ from kit.lines import (
     read_text,
     text_of,
 )
+from kit.openapi import problems
 from kit.problems import MisuseError
 from kit.tables import Entity, Partial, Schema
 from kit.transactions import transaction_of
@@ -79,11 +80,13 @@ class TableFile:
         }
         self.fields = {n: self.references[n].field if n in self.references else n for n in shown}
         self.columns = {self.fields[name]: column_of(column) for name, column in columns.items()}
-        self.exported = self.export_query(columns)
+        self.query = self.export_query(columns)
         content = samples(example or {})
-        # For the `responses=` of an export's route, and the `openapi_extra=` of an import's.
-        self.documented: dict[int | str, dict[str, Any]] = {200: {"content": content}}
-        self.body = {"requestBody": {"required": True, "content": content}}
+        # For the decorators of the two routes: `@app.get(..., **tags_file.exports)`.
+        answer = {"responses": {200: {"content": content}}}
+        self.exports: dict[str, Any] = {"response_class": StreamingResponse, **answer}
+        body = {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
+        self.imports: dict[str, Any] = {"responses": problems(400, 413, 415), **body}
         if key:
             target = model, key, self.fields, self.references, slug_from, tree, on_change
             self.target = Target(*target)
@@ -137,7 +140,7 @@ class TableFile:
             batch = await transaction_of(session).run(work, session)
 
     def batch(self, session: Session, format: FileFormat, after: int) -> Batch:
-        found = session.connection().execute(self.exported, {"after": after})
+        found = session.connection().execute(self.query, {"after": after})
         rows = [row._asdict() for row in found]
         return text_of(format, rows), rows[-1]["id"] if rows else None
 

@@ -167,8 +167,8 @@ def test_a_column_more_is_in_the_file_by_itself() -> None:
 
 
 def test_the_example_is_a_file_of_each_format() -> None:
-    content = shelves.documented[200]["content"]
-    assert shelves.body["requestBody"]["content"] == content
+    content = shelves.exports["responses"][200]["content"]
+    assert shelves.imports["openapi_extra"]["requestBody"]["content"] == content
     assert content["text/csv"]["example"] == "slug,name\r\ntop,Top\r\n"
     assert json.loads(content["application/jsonl"]["example"]) == {"slug": "top", "name": "Top"}
 
