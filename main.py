@@ -1378,6 +1378,7 @@ class UserAdmin(AdminView, model=User):
     column_list = ["id", "username", "email", "full_name", "is_active", "is_superuser"]
     column_searchable_list = ["username", "email", "full_name"]
     column_filters = ["is_active", "is_superuser", "created_at"]
+    file = users_file
     routes = create_user, update_user, delete_user
 
 
@@ -1387,6 +1388,7 @@ class CategoryAdmin(AdminView, model=Category):
     column_list = ["id", "name", "slug", "parent"]
     column_searchable_list = ["name"]
     column_filters = ["parent_id"]
+    file = categories_file
     routes = create_category, update_category, delete_category
 
 
@@ -1404,6 +1406,7 @@ class ProductAdmin(AdminView, model=Product):
         ),
         "category_id",
     ]
+    file = products_file
     routes = create_product, update_product, delete_product
 
 
@@ -1444,6 +1447,7 @@ class TagAdmin(AdminView, model=Tag):
             No=~exists().where(col(PostTag.tag_id) == Tag.id),
         )
     ]
+    file = tags_file
     routes = create_tag, update_tag, delete_tag
 
 

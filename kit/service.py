@@ -43,6 +43,7 @@ class Service(FastAPI):
         self.database, self.migrations, self.reading = database, migrations, reading
         self.settings = settings = database.settings
         self.feeds: list[Feed] = []
+        self.file_pages = set[str]()  # the paths of pages to which a file is sent
         self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
         super().__init__(
             title=settings.app_name,
@@ -88,7 +89,8 @@ class Service(FastAPI):
         if len(self.routes) != self._counted:
             routes = [route for route in self.routes if isinstance(route, Route)]
             fixed = {route.path for route in routes if not route.param_convertors}
-            self._paths = fixed, {route.path for route in routes if takes_file(route)}
+            files = {route.path for route in routes if takes_file(route)}
+            self._paths = fixed, files | self.file_pages
             self._counted = len(self.routes)
         return self._paths
 

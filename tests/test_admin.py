@@ -703,6 +703,79 @@ def test_a_stale_edit_is_refused(
         assert "has changed since; read it again" in page.alert, version
 
 
+# Files
+
+
+def import_file(
+    browser: httpx2.Client, entity: str, text: str, content_type: str = "text/csv"
+) -> httpx2.Response:
+    """Send a file as the button of a list does."""
+    token = found(r'"X-CSRF-Token": "([^"]+)"', browser.get(f"/admin/{entity}/list").text)
+    headers = {"X-CSRF-Token": token, "Content-Type": content_type}
+    return browser.post(f"/admin/{entity}/import", content=text.encode(), headers=headers)
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.parametrize("entity", ["product", "category", "tag", "user"])
+def test_a_list_is_exported_as_the_api_does(
+    shop: httpx2.Client, client: httpx2.Client, entity: str, format: str
+) -> None:
+    path = {"category": "categories"}.get(entity, f"{entity}s")
+    link = f"/admin/{entity}/export/{format}"
+    assert link in Page(shop.get(f"/admin/{entity}/list").text).links
+    exported, expected = shop.get(link), client.get(f"/{path}/export?format={format}")
+    assert (exported.status_code, exported.text) == (200, expected.text)
+    assert exported.headers["Content-Disposition"] == expected.headers["Content-Disposition"]
+    assert exported.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.every_database
+def test_a_file_is_imported_whole_or_not_at_all(shop: httpx2.Client, client: httpx2.Client) -> None:
+    answer = import_file(shop, "product", "sku,name,price\nL-1,Torch,7\nN-1,New,5\n")
+    assert (answer.status_code, answer.text) == (200, "1 created, 1 updated")
+    before = client.get("/products/").json()
+    assert {p["sku"]: p["name"] for p in before} == {"L-1": "Torch", "T-1": "Tent", "N-1": "New"}
+    line = '{"sku": "M-1", "name": "More", "price": 1}\n{"sku": "L-1", "price": -1}\n'
+    answer = import_file(shop, "product", line, "application/jsonl")
+    assert (answer.status_code, answer.text) == (
+        409,
+        "Line 2, price: Input should be greater than 0",
+    )
+    assert client.get("/products/").json() == before
+
+
+def test_a_file_may_be_larger_than_other_bodies(shop: httpx2.Client) -> None:
+    row = "L-1,Lamp," + "x" * 4000 + "\n"
+    answer = import_file(shop, "product", "sku,name,description\n" + row * 300)
+    assert (answer.status_code, answer.text) == (200, "0 created, 300 updated")
+    answer = import_file(shop, "product", "x", "text/plain")
+    assert (answer.status_code, answer.text) == (
+        409,
+        "Send text/csv or application/jsonl, in UTF-8",
+    )
+
+
+@pytest.mark.parametrize("token", ["", "x", None])
+def test_no_file_is_imported_without_the_token_of_a_form(
+    shop: httpx2.Client, client: httpx2.Client, token: str | None
+) -> None:
+    headers = {"Content-Type": "text/csv"} | ({} if token is None else {"X-CSRF-Token": token})
+    answer = shop.post("/admin/tag/import", content=b"slug,name\nx,X\n", headers=headers)
+    assert answer.status_code == 403
+    assert len(client.get("/tags/").json()) == 1
+
+
+def test_what_has_no_file_has_no_buttons(shop: httpx2.Client) -> None:
+    page = shop.get("/admin/item/list").text
+    assert "/export/" not in page
+    assert "/import" not in page
+    assert "/import" not in shop.get("/admin/user/list").text
+    assert shop.get("/admin/item/export/csv").status_code == 404
+    assert shop.get("/admin/product/export/xml").status_code == 404
+    assert import_file(shop, "item", "id\n").status_code == 404
+    assert import_file(shop, "user", "username\n").status_code == 404
+
+
 # Requests of others
 
 

@@ -360,6 +360,31 @@ def test_a_category_is_chosen_by_typing_some_of_its_name(
     assert admin_troubles == []
 
 
+def test_a_list_is_exported_and_imported_with_its_buttons(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
+) -> None:
+    admin.goto("/admin/tag/list")
+    admin.get_by_role("button", name="Export").click()
+    with admin.expect_download() as download:
+        admin.get_by_role("link", name="CSV").click()
+    assert download.value.suggested_filename == "tags.csv"
+    files = [
+        {"name": "tags.csv", "mimeType": "", "buffer": text.encode()}
+        for text in ("slug,name\nimported,Imported\n", "slug,name\nNo slug,x\n")
+    ]
+    button, told = admin.locator("#import"), admin.locator("#told")
+    expect(told).to_be_hidden()
+    button.set_input_files(files[:1])  # type: ignore[arg-type]
+    expect(told).to_have_text("1 created, 0 updated")
+    expect(admin.locator("tbody tr", has_text="imported")).to_be_visible()
+    assert is_within_the_screen(admin)
+    button.set_input_files(files[1:])  # type: ignore[arg-type]
+    expect(told).to_contain_text("Line 2, slug: ")
+    assert admin_troubles == ["409 /admin/tag/import"]
+    admin.goto("/admin/tag/list")
+    expect(told).to_be_hidden()
+
+
 def test_the_dashboard_draws_its_charts(admin: Page, admin_troubles: list[str]) -> None:
     admin.goto("/admin/")
     charts = admin.locator(".chart svg")

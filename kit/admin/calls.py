@@ -3,15 +3,19 @@
 import functools
 import inspect
 import logging
+from contextlib import asynccontextmanager
 from typing import Any, get_args, get_type_hints
 
 from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from pydantic import BaseModel, ValidationError
 
 from kit.admin.forms import body_of
 from kit.conditions import on_condition
 from kit.database import Database
+from kit.files import TableFile
+from kit.lines import receive
 from kit.problems import BusyError, ConflictError, InvalidValueError
 
 logger = logging.getLogger("kit")
@@ -31,6 +35,19 @@ def maker_of(route: Any) -> Any:
     """The dependency that makes `data` of what was sent, hashing passwords; None if it is that."""
     data = get_type_hints(route, include_extras=True).get("data")
     return next((each.dependency for each in get_args(data) if isinstance(each, Depends)), None)
+
+
+async def load(database: Database, request: Request, file: TableFile) -> str:
+    """Import the file that was sent into its table: what came of it; RefusedError says why not."""
+    try:
+        async with asynccontextmanager(receive)(request) as upload:
+            session = database.writer.session(request, alone=True)
+            counts = await database.writer.run(
+                functools.partial(file.load, session, upload), session
+            )
+    except Exception as error:
+        raise RefusedError(sentence(request, error)) from None
+    return ", ".join(f"{count:,} {what}" for what, count in counts.model_dump().items())
 
 
 async def call(
@@ -60,6 +77,10 @@ async def call(
 
 def sentence(request: Request, error: Exception) -> str:
     """What is told of it."""
+    if isinstance(error, RequestValidationError):
+        return "\n".join(
+            f"Line {', '.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in error.errors()
+        )
     if isinstance(error, HTTPException):
         return error.detail
     if isinstance(error, ConflictError | InvalidValueError | BusyError):

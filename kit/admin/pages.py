@@ -14,11 +14,13 @@ from sqlmodel import Session
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 
-from kit.admin.calls import RefusedError, call
+from kit.admin.calls import RefusedError, call, load
 from kit.admin.dashboard import Dashboard, as_shown
 from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
 from kit.admin.views import AdminView
+from kit.files import TableFile
+from kit.lines import MEDIA_TYPES
 from kit.log_ins import LogIns
 from kit.problems import BusyError, logger
 from kit.service import Service
@@ -65,6 +67,7 @@ class Admin(sqladmin.Admin):
         views = [view for view in self.views if isinstance(view, AdminView)]
         for view in views:
             view.connect(database, views)
+        app.file_pages |= {f"{self.base_url}/{view.identity}/import" for view in views if view.file}
 
     @login_required
     async def index(self, request: Request) -> Response:
@@ -95,6 +98,28 @@ class Admin(sqladmin.Admin):
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
         return Response(status_code=204)
+
+    @login_required
+    async def export(self, request: Request) -> Response:
+        file, format = self.file_of(request), request.path_params["export_type"]
+        if format not in MEDIA_TYPES:
+            raise HTTPException(404)
+        return await self.database.reader.do(request, lambda s: file.export(s, format))
+
+    @login_required
+    async def import_endpoint(self, request: Request) -> Response:
+        """Import a file, all of it or, if a line is bad, nothing, and say why not."""
+        check_token(request.headers.get("X-CSRF-Token"))
+        try:
+            return PlainTextResponse(await load(self.database, request, self.file_of(request)))
+        except RefusedError as error:
+            return PlainTextResponse(str(error), 409)
+
+    def file_of(self, request: Request) -> TableFile:
+        view = cast(AdminView, self._find_model_view(request.path_params["identity"]))
+        if view.file and view.is_accessible(request) and (view.file.key or request.method == "GET"):
+            return view.file
+        raise HTTPException(404)
 
     async def on_busy(self, request: Request, error: Exception) -> Response:
         logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)

@@ -24,6 +24,7 @@ from kit.admin.forms import BodyForm, field_for, kind_of
 from kit.admin.log_in import current
 from kit.database import Database
 from kit.fields import MoneyType
+from kit.files import TableFile
 from kit.search import contains
 from kit.tables import Versioned
 
@@ -49,11 +50,13 @@ class AdminView(ModelView):
 
     `routes` are the functions to create, to update and to delete a row, or None where that is
     not done. `column_filters` are columns, or filters. A relation that `details` names is shown
-    with the row. What `column_...` means beside these is in sqladmin's manual.
+    with the row. With a `file` the list can be exported and imported. What `column_...` means
+    beside these is in sqladmin's manual.
     """
 
     routes: ClassVar[tuple[Any, Any, Any]] = None, None, None
     details: ClassVar[Collection[str]] = ()
+    file: ClassVar[TableFile | None] = None
     column_filters: ClassVar[Any] = ()
     column_default_sort = ("id", True)
     page_size = 20
