@@ -7,11 +7,12 @@ type with a check of its own: `Annotated[Email | None, Field(max_length=254)]`. 
 alone would lose it, and MariaDB needs one.
 """
 
+import functools
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import pydantic
 from email_validator import EmailNotValidError, validate_email
@@ -26,11 +27,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Dialect, Enum, Integer, Numeric, Text, TypeDecorator
 from sqlalchemy.dialects.mysql import MEDIUMTEXT
-from sqlalchemy.types import TypeEngine
 from sqlmodel import Field
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
-AMOUNT = re.compile(r"-?[0-9]{1,8}(\.[0-9]{1,2})?", re.ASCII)
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+POSITIVE = r"[0-9]{1,8}(\.[0-9]{1,2})?"
+AMOUNT = f"-?{POSITIVE}"
 MAX_INT = 2**31 - 1  # the largest INTEGER that all three databases store
 MAX_MONEY = Decimal("99999999.99")  # 10 digits: the most that a client may name
 
@@ -42,19 +43,16 @@ class MoneyType(TypeDecorator[Decimal]):
     below zero. So there it is a whole number of cents, in sums and comparisons too.
     """
 
-    impl = Numeric(14, 2)
+    impl = Numeric(14, 2).with_variant(Integer(), "sqlite")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else Numeric(14, 2))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         return int(value.scaleb(2)) if value is not None and dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        return (
-            Decimal(value).scaleb(-2) if value is not None and dialect.name == "sqlite" else value
-        )
+        if value is None or dialect.name != "sqlite":
+            return cast(Decimal | None, value)
+        return Decimal(value).scaleb(-2)
 
 
 def plain_integer(value: Any) -> Any:
@@ -66,7 +64,7 @@ def plain_integer(value: Any) -> Any:
 
 def plain_money(value: Any) -> Any:
     """Before pydantic, which would take "1_0", "1e2" and the digits of other alphabets."""
-    if isinstance(value, str) and not AMOUNT.fullmatch(value):
+    if isinstance(value, str) and not re.fullmatch(AMOUNT, value):
         raise PydanticCustomError("money", "Input should be an amount such as 79.99")
     return value
 
@@ -81,18 +79,14 @@ def email_address(value: str) -> str:
 
     Lower case may be longer, so what is stored has to be valid, and to stay the same, too.
     """
+    parsed = functools.partial(validate_email, check_deliverability=False, test_environment=True)
     try:
-        address = lower_address(value)
-        if lower_address(address) == address and len(address) <= 254:
+        address = parsed(value).normalized.lower()
+        if parsed(address).normalized.lower() == address and len(address) <= 254:
             return address
     except EmailNotValidError:  # whose own message would quote the address
         pass
     raise PydanticCustomError("email", "Input should be a valid e-mail address")
-
-
-def lower_address(value: str) -> str:
-    address = validate_email(value, check_deliverability=False, test_environment=True)
-    return address.normalized.lower()
 
 
 def name_as_stored(value: str) -> str:
@@ -119,12 +113,6 @@ def strong_password(value: SecretStr) -> SecretStr:
         message = "Input should have 8 to 100 characters, an upper-case letter and a digit"
         raise PydanticCustomError("password", message)
     return value
-
-
-def money_schema(pattern: str, **bounds: float) -> WithJsonSchema:
-    """How OpenAPI describes money that comes in: a number, or the same as a string."""
-    number = {"type": "number", "maximum": float(MAX_MONEY), **bounds}
-    return WithJsonSchema({"anyOf": [number, {"type": "string", "pattern": pattern}]}, "validation")
 
 
 # PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
@@ -154,6 +142,24 @@ Email = Annotated[
     WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
 Secret = Annotated[SecretStr, AfterValidator(secret_text)]
+
+
+def amount(pattern: str, least: dict[str, float], **limit: Any) -> tuple[Any, ...]:
+    """What money has to be, and how OpenAPI describes it: a number, or the same as a string."""
+    number = {"type": "number", "maximum": float(MAX_MONEY), **least}
+    text = {"type": "string", "pattern": f"^{pattern}$"}
+    return (
+        Field(max_digits=10, decimal_places=2, sa_type=MoneyType, **limit),
+        BeforeValidator(plain_money),
+        AfterValidator(in_cents),
+        NUMBER,
+        WithJsonSchema({"anyOf": [number, text]}, "validation"),
+    )
+
+
+Money = Annotated[Decimal, *amount(AMOUNT, {"minimum": -float(MAX_MONEY)})]
+Price = Annotated[Decimal, *amount(rf"(?=.*[1-9]){POSITIVE}", {"exclusiveMinimum": 0}, gt=0)]
+Balance = Annotated[Decimal, *amount(POSITIVE, {"minimum": 0}, ge=0)]
 Password = Annotated[
     Secret,
     AfterValidator(strong_password),
@@ -164,25 +170,6 @@ Password = Annotated[
             "pattern": r"^(?=[^\x00]*[A-Z])(?=[^\x00]*[0-9])[^\x00]*$",
         }
     ),
-]
-MONEY = BeforeValidator(plain_money), AfterValidator(in_cents), NUMBER
-Money = Annotated[
-    Decimal,
-    Field(max_digits=10, decimal_places=2, sa_type=MoneyType),
-    *MONEY,
-    money_schema(r"^-?[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=-float(MAX_MONEY)),
-]
-Price = Annotated[
-    Decimal,
-    Field(gt=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
-    *MONEY,
-    money_schema(r"^(?=.*[1-9])[0-9]{1,8}(\.[0-9]{1,2})?$", exclusiveMinimum=0),
-]
-Balance = Annotated[
-    Decimal,
-    Field(ge=0, max_digits=10, decimal_places=2, sa_type=MoneyType),
-    *MONEY,
-    money_schema(r"^[0-9]{1,8}(\.[0-9]{1,2})?$", minimum=0),
 ]
 Moment = Annotated[
     AwareDatetime,
