@@ -10,28 +10,27 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import PydanticUndefined as Undefined
 from starlette.requests import ClientDisconnect
 
+JSON_LIKE = re.compile(r"application/([^/]+\+)?json")
+
 
 class ExactRequest(Request):
     """A request whose JSON keeps its decimals: 0.1 is a tenth, not the float next to it."""
 
     async def json(self) -> Any:
-        try:
-            return exact_json((await self.body()).decode("utf-8"))
-        except UnicodeDecodeError:
-            raise json.JSONDecodeError("Not UTF-8", "", 0) from None
+        return exact_json(await self.body())
 
 
-def exact_json(text: str) -> Any:
+def exact_json(sent: str | bytes) -> Any:
     try:
         return json.loads(
-            text,
+            sent.decode() if isinstance(sent, bytes) else sent,
             parse_float=exact_number,
             parse_constant=exact_number,
             object_pairs_hook=small_object,
         )
     except json.JSONDecodeError:
         raise
-    except (ValueError, ArithmeticError, RecursionError):  # too large, too deep
+    except (ValueError, ArithmeticError, RecursionError):  # not UTF-8, too large, too deep
         raise json.JSONDecodeError("Out of bounds", "", 0) from None
 
 
@@ -57,7 +56,7 @@ async def sent_json(request: Request) -> Any:
     try:
         body = await request.body()
         sent_as = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if body and (sent_as == "application/json" or JSON_LIKE.fullmatch(sent_as)):
+        if body and JSON_LIKE.fullmatch(sent_as):
             return await request.json()
     except json.JSONDecodeError as error:
         wrong = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
@@ -65,6 +64,3 @@ async def sent_json(request: Request) -> Any:
     except ClientDisconnect:
         raise HTTPException(400, "The body did not come whole") from None
     return body or Undefined
-
-
-JSON_LIKE = re.compile(r"application/[^/]+\+json")
