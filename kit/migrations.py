@@ -29,10 +29,7 @@ class Migrations:
 
     def __init__(self, database: Database, home: Path) -> None:
         self.database, self.home = database, home
-
-    @functools.cached_property
-    def config(self) -> Config:
-        return Config(toml_file=self.home / "pyproject.toml")
+        self.config = Config(toml_file=home / "pyproject.toml")
 
     @functools.cached_property
     def newest(self) -> str | None:
@@ -68,10 +65,8 @@ def missing_from(connection: sa.Connection) -> list[str]:
     """The tables and columns of the models that the database has not: `item.colour`."""
     tables = SQLModel.metadata.tables
     found = sa.inspect(connection).get_multi_columns(filter_names=list(tables))
-    names = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
-    return [
-        f"{table.name}.{column.name}" if table.name in names else table.name
-        for table in tables.values()
-        for column in list(table.columns)[: None if table.name in names else 1]
-        if column.name not in names.get(table.name, ())
-    ]
+    missing = list[str]()
+    for name, table in tables.items():
+        there = {column["name"] for column in found.get((None, name), ())}
+        missing += [str(c) for c in table.columns if c.name not in there] if there else [name]
+    return missing
