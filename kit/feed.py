@@ -135,15 +135,10 @@ class Feed:
         return rows, rows[-1].id if len(rows) == self.BATCH_SIZE else upto
 
     async def start(self, session: AsyncSession) -> None:
-        """Begin after the newest row or, where ids before it are missing, with that gap."""
+        """Begin as if there were a gap before the newest row, since there may be one."""
         newest = (await session.exec(select(func.max(self.id)))).first() or 0
-        begin = max(0, newest - self.LOOK_BACK)
-        between = select(func.count()).where(self.id > begin, self.id <= newest)
-        missing = (await session.exec(between)).one() < newest - begin
-        self.settled = self.recent_after = begin if missing else newest
-        self.gap = None
-        if missing:
-            self.gap = Gap(newest, time.monotonic(), await self.writers(session))
+        self.settled = self.recent_after = max(0, newest - self.LOOK_BACK)
+        self.gap = Gap(newest, time.monotonic(), await self.writers(session))
         self.recent.clear()
 
     async def poll(self, session: AsyncSession) -> None:
@@ -186,10 +181,8 @@ class Feed:
             " = to_regclass(:name) AND database = (SELECT oid FROM pg_database WHERE datname ="
             " current_database())"
         )
-        found = await (await session.connection()).execute(
-            query, {"name": f'"{self.id.table.name}"'}
-        )
-        return set(found.scalars())
+        connection = await session.connection()
+        return set(await connection.scalars(query, {"name": f'"{self.id.table.name}"'}))
 
     async def closed_gaps(self, session: AsyncSession) -> int:
         """The id up to which a missing row will never come."""
