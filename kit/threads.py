@@ -27,7 +27,11 @@ class Job(NamedTuple):
 
     def tell(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self.future.get_loop().call_soon_threadsafe(settle, self.future, what)
+            self.future.get_loop().call_soon_threadsafe(self.settle, what)
+
+    def settle(self, what: Callable[[], None]) -> None:
+        if not self.future.done():
+            what()
 
 
 class Threads:
@@ -56,8 +60,3 @@ class Threads:
             job = self.jobs.get()
             job.tell(job.do())
             del job
-
-
-def settle(future: asyncio.Future[Any], tell: Callable[[], None]) -> None:
-    if not future.done():
-        tell()
