@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 from sqlalchemy import Engine
@@ -34,12 +35,12 @@ class CommonCommits(Threads):
 
     def work_together(self, job: Job) -> Job | None:
         """Do the job and those that wait; return one that was taken and not done."""
-        done, next_job = [(job, cast(Any, None))], None
+        together, outcomes, next_job = [job], list[Callable[[], None]](), None
         try:
             with self.engine.begin() as connection:
                 until = time.monotonic() + self.LONGEST
-                done[0] = job, job.do(connection)
                 while True:
+                    outcomes.append(together[-1].do(connection))
                     # SQLite undoes all of a transaction when a statement in it is interrupted,
                     # or the disk is full: see "ROLLBACK" in its documentation.
                     if not cast(Any, connection.connection.dbapi_connection).in_transaction:
@@ -49,14 +50,14 @@ class CommonCommits(Threads):
                     next_job = self.jobs.get()
                     if next_job.alone:
                         break
-                    done.append((next_job, next_job.do(connection)))
+                    together.append(next_job)
                     next_job = None
         except Exception as error:
-            failure = error
-            if isinstance(error, SQLAlchemyError) and (explained := explain(error, self.engine)):
-                failure = explained
-                failure.__cause__ = error
-            done = [(job, functools.partial(job.future.set_exception, failure)) for job, _ in done]
-        for job, told in done:
-            job.tell(told)
+            told = explain(error) if isinstance(error, SQLAlchemyError) else None
+            if told:
+                told.__cause__ = error
+            failure = told or error
+            outcomes = [functools.partial(job.future.set_exception, failure) for job in together]
+        for job, outcome in zip(together, outcomes, strict=True):
+            job.tell(outcome)
         return next_job
