@@ -85,13 +85,10 @@ def place_of(error: dict[str, Any]) -> str:
 
 
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    is_json = "json" in request.headers.get("Content-Type", "")
-    errors = []
-    for e in error.errors()[:1000]:
-        msg = e["msg"]
-        if e["loc"] == ("body",) and not is_json:
-            msg = "The Content-Type has to be application/json"
-        errors.append(invalid(e["loc"], msg, e["type"]))
+    errors = [invalid(e["loc"], e["msg"], e["type"]) for e in error.errors()[:1000]]
+    for e in errors:
+        if e["loc"] == ["body"] and "json" not in request.headers.get("Content-Type", ""):
+            e["msg"] = "The Content-Type has to be application/json"
     told = [f"{place_of(e)}: {e['msg']}" for e in errors[:3]]
     return problem(422, "; ".join(told if len(errors) <= 3 else [*told, "..."]), errors)
 

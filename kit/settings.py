@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     token_ttl: int = Field(3600, ge=1, le=366 * 24 * 3600)  # seconds
     cors_origins: str = ""  # separated by commas
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
-    app_name: str = Field("Cornershop API", min_length=1)
+    app_name: str = Field("API", min_length=1)
     debug: bool = False
 
     @field_validator("database_url", "database_read_url")
