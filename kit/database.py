@@ -6,6 +6,7 @@ clients than connections comes to a standstill.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import time
@@ -13,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
-from sqlalchemy import make_url
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
 
@@ -22,7 +22,7 @@ from kit.engines import new_engine
 from kit.problems import BusyError
 from kit.settings import Settings
 from kit.threads import Threads
-from kit.transactions import UNKNOWN, Transaction, can_extend, hang_up, transact, transaction_of
+from kit.transactions import UNKNOWN, Transaction, Work, hang_up, transact, transaction_of
 
 R = TypeVar("R")
 
@@ -31,24 +31,15 @@ class Connections:
     """An engine, and as many threads as it has connections."""
 
     def __init__(self, settings: Settings, *, writes: bool) -> None:
-        url = settings.database_url if writes else settings.database_read_url
-        url = url or settings.database_url
-        size, overflow = settings.db_pool_size, settings.db_max_overflow
-        is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        if writes and is_sqlite:
-            size, overflow = 1, 0  # SQLite has one writer at a time: here they queue up in order
         self.settings, self.writes = settings, writes
-        self.engine = new_engine(settings, url, size, overflow, writes=writes)
-        self.capacity = size + overflow
-        if writes and is_sqlite:
+        url = settings.database_url if writes else settings.database_read_url
+        self.engine = new_engine(settings, url or settings.database_url, writes=writes)
+        if writes and self.engine.dialect.name == "sqlite":
+            self.capacity = 1
             self.threads: Threads = CommonCommits(self.engine)
         else:
+            self.capacity = settings.db_pool_size + settings.db_max_overflow
             self.threads = Threads(self.capacity, "writer" if writes else "reader")
-
-    @property
-    def time_limit(self) -> float:
-        """For how many seconds a request may wait."""
-        return self.settings.db_pool_timeout
 
     def session(
         self, request: Request, response: Response | None = None, *, alone: bool = False
@@ -56,25 +47,27 @@ class Connections:
         """A new session, which costs nothing before its first statement."""
         # Not expired on commit: the answer is made from the rows as they were committed, and an
         # expired one would cost another query.
-        transaction = Transaction(request, response or Response(), self, self.writes, alone)
+        transaction = Transaction(request, response or Response(), self.run, self.writes, alone)
         joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
         info = {"transaction": transaction}
         return Session(self.engine, expire_on_commit=False, info=info, **joins)
 
-    async def run(self, work: Callable[[], Any], session: Session) -> Any:
+    async def run(self, work: Work, session: Session) -> Any:
         """Do the work in a thread, as one transaction of the session.
 
         Raises BusyError when the request has no time left in the queue, and in any case 4
         seconds after that, or after the last `allow_more_time`: whatever the database does, a
         client gets an answer.
         """
-        transaction = transaction_of(session)
-        left, transaction.committing = transaction.context.time_left(self.time_limit), False
+        transaction, loop = transaction_of(session), asyncio.get_running_loop()
+        transaction.committing = False
+        left = transaction.context.time_left(self.settings.db_pool_timeout)
         copied, latest = contextvars.copy_context(), time.monotonic() + left
         job = functools.partial(copied.run, transact, work, session, latest)
         try:
             async with asyncio.timeout(left + 4) as clock:
-                transaction.extend = can_extend(clock)
+                put_off = functools.partial(self.put_off, clock)
+                transaction.extend = functools.partial(loop.call_soon_threadsafe, put_off)
                 return await self.threads.run(job, alone=transaction.alone)
         except (TimeoutError, asyncio.CancelledError) as error:
             transaction.abandoned = True
@@ -82,6 +75,12 @@ class Connections:
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise BusyError(UNKNOWN if transaction.committing else SILENT) from None
+
+    def put_off(self, clock: asyncio.Timeout) -> None:
+        """Start the time of a request anew."""
+        with contextlib.suppress(RuntimeError):  # it has just run out
+            now = asyncio.get_running_loop().time()
+            clock.reschedule(now + self.settings.db_pool_timeout + 4)
 
     async def do(self, request: Request, work: Callable[[Session], R]) -> R:
         """What comes of work that needs a session, beside or without a route's own."""

@@ -1,22 +1,13 @@
 """What went wrong in the database, told apart by the drivers' own codes and never by messages."""
 
-import contextlib
 import functools
+import itertools
 import re
 import sqlite3
+from contextlib import nullcontext, suppress
 from typing import Any, cast
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Constraint,
-    Engine,
-    ForeignKeyConstraint,
-    PrimaryKeyConstraint,
-    Table,
-    UniqueConstraint,
-    exists,
-)
+import sqlalchemy as sa
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm.exc import StaleDataError
@@ -79,12 +70,12 @@ def kind_of(error: Exception) -> str | None:
     return "busy" if isinstance(error, OperationalError) else None
 
 
-def constraint_of(error: DBAPIError) -> Constraint | None:
+def constraint_of(error: DBAPIError) -> sa.Constraint | None:
     """The constraint that refused a change, as far as the driver tells it."""
     driver: Any = error.orig
     if isinstance(driver, sqlite3.Error):
-        if hasattr(driver, "constraint"):  # found by name_the_foreign_key
-            return cast(Constraint, driver.constraint)
+        if hasattr(driver, "constraint"):  # by note_statement
+            return cast(sa.Constraint, driver.constraint)
         columns = str(driver).partition("constraint failed: ")[2]  # "user.email, user.id"
         return constraints().get(columns)
     if hasattr(driver, "diag"):  # PostgreSQL
@@ -99,18 +90,18 @@ def constraint_of(error: DBAPIError) -> Constraint | None:
 
 
 @functools.cache
-def constraints() -> dict[str | None, Constraint]:
+def constraints() -> dict[str | None, sa.Constraint]:
     """All constraints, by their name and, as SQLite says it, by their columns."""
-    found: dict[str | None, Constraint] = {}
+    found: dict[str | None, sa.Constraint] = {}
     for table in SQLModel.metadata.tables.values():
         for constraint in table.constraints:
             found[str(constraint.name)] = constraint
-            if isinstance(constraint, UniqueConstraint | PrimaryKeyConstraint):
+            if isinstance(constraint, sa.UniqueConstraint | sa.PrimaryKeyConstraint):
                 found[", ".join(str(column) for column in constraint.columns)] = constraint
     return found
 
 
-def explain(error: Exception, looking: Connection | Engine | None = None) -> Exception | None:
+def explain(error: Exception, looking: sa.Connection | sa.Engine | None = None) -> Exception | None:
     """What a client should be told about a database error; None: nothing, it is a fault.
 
     `looking` is what to look at the table with, once the transaction has been rolled back.
@@ -120,15 +111,15 @@ def explain(error: Exception, looking: Connection | Engine | None = None) -> Exc
         return BusyError("The database is busy or away. Please try again.")
     if kind == "not migrated":  # or a replica has not heard of it
         return NotMigratedError(NOT_MIGRATED)
+    if kind is None:
+        return None
     error = cast(DBAPIError, error)
-    constraint = constraint_of(error) if kind else None
+    constraint = constraint_of(error)
     columns = list(constraint.columns) if isinstance(constraint, ColumnCollectionConstraint) else []
     fields = list(map(field_of, columns)) or ["A value"]
     if kind == "invalid":
         return InvalidValueError(f"{fields[0]} is out of range")
-    if kind != "conflict":
-        return None
-    if not isinstance(constraint, ForeignKeyConstraint):
+    if not isinstance(constraint, sa.ForeignKeyConstraint):
         fields = first_taken(error, looking) or fields
         return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
     if (error.statement or "").startswith("DELETE"):
@@ -138,13 +129,38 @@ def explain(error: Exception, looking: Connection | Engine | None = None) -> Exc
 
 
 def note_statement(context: ExceptionContext) -> None:
-    """Keep what a failed statement was about, for `first_taken`."""
-    run = cast(Any, context.execution_context)
-    if run is not None and run.compiled is not None and (run.isinsert or run.isupdate):
-        cast(Any, context.original_exception).run = run
+    """Keep what a failed statement was about, for `first_taken` and `constraint_of`."""
+    error, run = cast(Any, context.original_exception), cast(Any, context.execution_context)
+    if run is None or run.compiled is None or not (run.isinsert or run.isupdate or run.isdelete):
+        return
+    error.run = run
+    name = getattr(error, "sqlite_errorname", "")
+    if name in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
+        error.constraint = broken_foreign_key(run, cast(sa.Connection, context.connection))
 
 
-def first_taken(error: DBAPIError, looking: Connection | Engine | None) -> list[str]:
+def broken_foreign_key(run: Any, connection: sa.Connection) -> sa.Constraint | None:
+    """The foreign key that SQLite means, since it does not say.
+
+    The failed statement is undone, but its transaction still holds the write lock: what is
+    missing, or in the way of a DELETE, can be looked up.
+    """
+    table, sent = run.compiled.statement.table, run.compiled_parameters
+    columns = [column for table in SQLModel.metadata.sorted_tables for column in table.columns]
+    keys = [key for column in columns for key in column.foreign_keys]
+    for key, values in itertools.product(keys, sent):
+        if run.isdelete:
+            concerned, query = key.column.table is table, key.parent.in_(values.values())
+        else:
+            value = values.get(key.parent.key)
+            concerned = key.parent.table is table and value is not None
+            query = key.column == value
+        if concerned and connection.scalar(select(sa.exists().where(query))) == run.isdelete:
+            return key.constraint
+    return None
+
+
+def first_taken(error: DBAPIError, looking: sa.Connection | sa.Engine | None) -> list[str]:
     """The fields of the first unique constraint, in the order of the fields, that is violated.
 
     Where several are, each database names another one. So all are looked at here, once the
@@ -153,13 +169,13 @@ def first_taken(error: DBAPIError, looking: Connection | Engine | None) -> list[
     """
     run: Any = getattr(error.orig, "run", None)
     table = getattr(run and run.compiled.statement, "table", None)
-    if not isinstance(table, Table) or looking is None:
+    if not isinstance(table, sa.Table) or looking is None:
         return []
     places = {column.name: n for n, column in enumerate(table.columns)}
-    unique = [list(c.columns) for c in table.constraints if isinstance(c, UniqueConstraint)]
+    unique = [list(c.columns) for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
     with (
-        contextlib.suppress(SQLAlchemyError),
-        looking.connect() if isinstance(looking, Engine) else contextlib.nullcontext(looking) as c,
+        suppress(SQLAlchemyError),
+        looking.connect() if isinstance(looking, sa.Engine) else nullcontext(looking) as c,
     ):
         for columns in sorted(unique, key=lambda columns: places[columns[0].name]):
             if is_taken(c, table, columns, run.compiled_parameters):
@@ -168,7 +184,7 @@ def first_taken(error: DBAPIError, looking: Connection | Engine | None) -> list[
 
 
 def is_taken(
-    connection: Connection, table: Table, columns: list[Column[Any]], rows: list[dict[str, Any]]
+    connection: sa.Connection, table: sa.Table, columns: list[sa.Column[Any]], rows: list[Any]
 ) -> bool:
     """Whether one of the rows of a statement has in these columns what another row has."""
     seen = set()
@@ -177,51 +193,17 @@ def is_taken(
         if None in values:
             continue
         # A generated column is the lower case of its field.
-        stored = [str(v).lower() if c.computed else v for c, v in zip(columns, values, strict=True)]
-        pairs = list(zip(columns, stored, strict=True))
-        same = [column == value for column, value in pairs]
+        stored = (str(v).lower() if c.computed else v for c, v in zip(columns, values, strict=True))
+        key = tuple(stored)
+        same = [column == value for column, value in zip(columns, key, strict=True)]
         if (id := row.get(f"{table.name}_id")) is not None:  # of the row of an UPDATE
             same.append(table.columns["id"] != id)
-        key = tuple(stored)
-        if key in seen or connection.scalar(select(exists().where(*same))):
+        if key in seen or connection.scalar(select(sa.exists().where(*same))):
             return True
         seen.add(key)
     return False
 
 
-def field_of(column: Column[Any]) -> str:
+def field_of(column: sa.Column[Any]) -> str:
     """What clients call a column: its `info` says so where that is another name."""
     return str(column.info.get("field", column.name))
-
-
-def name_the_foreign_key(context: ExceptionContext) -> None:
-    """Find which foreign key SQLite means, since it does not say; only asked after a failure.
-
-    The failed statement is undone, but its transaction still holds the write lock: what is
-    missing, or in the way of a DELETE, can be looked up.
-    """
-    driver, run, connection = (
-        context.original_exception,
-        context.execution_context,
-        context.connection,
-    )
-    name = getattr(driver, "sqlite_errorname", "")
-    if name not in ("SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER"):
-        return
-    compiled = cast(Any, run).compiled
-    table = compiled.statement.table
-    columns = [column for t in SQLModel.metadata.sorted_tables for column in t.columns]
-    for key in [key for column in columns for key in column.foreign_keys]:
-        child, parent = key.parent, key.column
-        for values in cast(Any, run).compiled_parameters:
-            if compiled.isdelete:
-                is_meant, asked = parent.table is table, child.in_(values.values())
-            else:  # an UPDATE leaves out what it does not change
-                value = values.get(child.key)
-                is_meant, asked = child.table is table and value is not None, parent == value
-            if not is_meant:
-                continue
-            found = cast(Connection, connection).scalar(select(exists().where(asked)))
-            if bool(found) is compiled.isdelete:
-                cast(Any, driver).constraint = key.constraint
-                return

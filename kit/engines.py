@@ -8,39 +8,45 @@ import time
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from kit.driver_errors import name_the_foreign_key, note_statement
+from kit.driver_errors import note_statement
 from kit.settings import Settings
 
+SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
+ASYNC_DRIVERS = {  # psycopg is its own
+    "sqlite+pysqlite": "sqlite+aiosqlite",
+    "mysql+pymysql": "mysql+aiomysql",
+    "mariadb+pymysql": "mariadb+aiomysql",
+}
 
-def new_engine(settings: Settings, url: str, size: int, overflow: int, *, writes: bool) -> Engine:
-    """An engine for one of the three databases, with its time-outs set and its clock on UTC."""
-    options = engine_options(settings, url, writes=writes)
-    options |= {"pool_size": size, "max_overflow": overflow}
+
+def new_engine(settings: Settings, url: str, *, writes: bool) -> Engine:
+    options = engine_options(settings, make_url(url), writes=writes)
     engine = create_engine(url, poolclass=QueuePool, **options)
     event.listen(engine, "handle_error", note_statement)
     prepare_connections(engine, settings.db_pool_timeout, writes=writes)
     return engine
 
 
-SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
+def new_async_engine(settings: Settings) -> AsyncEngine:
+    """An engine for `async def`, which can only read, on the database that is written to."""
+    url = make_url(settings.database_url)
+    options = engine_options(settings, url, writes=False)
+    for name in ("read_timeout", "write_timeout"):  # which aiomysql does not have
+        options["connect_args"].pop(name, None)
+    driver = ASYNC_DRIVERS.get(url.drivername, url.drivername)
+    engine = create_async_engine(url.set(drivername=driver), **options)
+    prepare_connections(engine.sync_engine, settings.db_pool_timeout, writes=False)
+    return engine
 
 
-def engine_options(settings: Settings, url: str, *, writes: bool) -> dict[str, Any]:
-    dialect, query = make_url(url).get_backend_name(), make_url(url).query
-    options: dict[str, Any] = {}
+def engine_options(settings: Settings, url: URL, *, writes: bool) -> dict[str, Any]:
+    dialect = url.get_backend_name()
     connect_args = driver_options(dialect, settings.db_pool_timeout, writes=writes)
-    # A session that can only read is "read-only" to libpq, whatever server it is on.
-    if not writes and (server := SERVERS_MEANT.get(str(query.get("target_session_attrs")))):
-        connect_args["target_session_attrs"] = server
-    if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
-        options = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
-    elif dialect in ("mysql", "mariadb"):
-        options = {"isolation_level": "READ COMMITTED"}  # as on PostgreSQL; fewer locks
-    return {
+    options: dict[str, Any] = {
         "pool_size": settings.db_pool_size,
         "max_overflow": settings.db_max_overflow,
         "pool_timeout": settings.db_pool_timeout,
@@ -48,8 +54,99 @@ def engine_options(settings: Settings, url: str, *, writes: bool) -> dict[str, A
         "echo": settings.database_echo,
         "hide_parameters": True,  # among them are the hashes of passwords
         "connect_args": connect_args,
-        **options,
     }
+    if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
+        options |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+        # A session that can only read is "read-only" to libpq, whatever server it is on.
+        if server := SERVERS_MEANT.get(str(url.query.get("target_session_attrs"))):
+            connect_args["target_session_attrs"] = server
+    elif dialect == "sqlite":
+        options |= {"pool_size": 1, "max_overflow": 0}  # it has one writer at a time
+    elif dialect != "postgresql":
+        options["isolation_level"] = "READ COMMITTED"  # as on PostgreSQL; fewer locks
+    return options
+
+
+def driver_options(dialect: str, time_out: float, *, writes: bool) -> dict[str, Any]:
+    """What the driver is told: whole seconds of DB_POOL_TIMEOUT for locks and statements."""
+    seconds = max(1, round(time_out))
+    to_connect = max(2, seconds // 2)
+    if dialect == "sqlite":
+        return {"timeout": time_out, "check_same_thread": False}
+    if dialect == "postgresql":
+        read_only = "off" if writes else "on"
+        options = (
+            f"-c timezone=UTC -c lock_timeout={seconds}s -c statement_timeout={seconds}s"
+            f" -c default_transaction_read_only={read_only}"
+        )
+        return {"connect_timeout": to_connect, "options": options}
+    return {
+        "connect_timeout": to_connect,
+        "read_timeout": seconds + 1,
+        "write_timeout": seconds + 1,
+        "charset": "utf8mb4",
+        "init_command": "SET time_zone = '+00:00', sql_mode = 'TRADITIONAL',"
+        f" innodb_lock_wait_timeout = {seconds}",
+    }
+
+
+def prepare_connections(engine: Engine, time_out: float, *, writes: bool) -> None:
+    if engine.dialect.name == "sqlite":
+        prepare = functools.partial(prepare_sqlite, time_out=time_out, writes=writes)
+        event.listen(engine, "connect", prepare)
+        if writes:
+            event.listen(engine, "begin", begin_immediate)
+    elif engine.dialect.name != "postgresql" and not writes:
+        event.listen(engine, "connect", forbid_writing)
+
+
+def forbid_writing(connection: Any, _: object) -> None:
+    """On MariaDB and MySQL, for reading; the other two have a setting for it."""
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")
+
+
+def begin_immediate(connection: Connection) -> None:
+    """Take SQLite's write lock at once.
+
+    With its plain BEGIN two transactions could read the same stock, then both write it:
+    SQLite has no SELECT ... FOR UPDATE.
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def prepare_sqlite(
+    connection: sqlite3.Connection, _: object, *, time_out: float, writes: bool
+) -> None:
+    """SQLite as a server's database: see its documentation under "PRAGMA Statements"."""
+    connection.isolation_level = None  # Python's module would begin transactions by itself
+    use_wal(connection, time_out)
+    connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA query_only = {not writes}")
+    # Its own lower() knows ASCII only.
+    connection.create_function("lower", 1, lower, deterministic=True)
+
+
+def use_wal(connection: sqlite3.Connection, time_out: float) -> None:
+    """Let readers never wait for the writer (SQLite, "Write-Ahead Logging").
+
+    The database stays so. While another process writes to one that is not so yet, or makes it so,
+    SQLite says at once that it is locked, whatever its busy time-out.
+    """
+    until = time.monotonic() + time_out
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
 
 
 @event.listens_for(Engine, "do_connect")
@@ -70,108 +167,3 @@ def create_private_file(
         return
     with contextlib.suppress(OSError):  # it exists; of what else is wrong SQLite tells
         os.close(os.open(os.path.realpath(name), os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def prepare_connections(engine: Engine, time_out: float, *, writes: bool) -> None:
-    if engine.dialect.name == "sqlite":
-        prepare = functools.partial(prepare_sqlite, time_out=time_out, writes=writes)
-        event.listen(engine, "connect", prepare)
-        event.listen(engine, "handle_error", name_the_foreign_key)
-        if writes:
-            event.listen(engine, "begin", begin_immediate)
-    elif engine.dialect.name != "postgresql" and not writes:
-        event.listen(engine, "connect", forbid_writing)
-
-
-def driver_options(dialect: str, time_out: float, *, writes: bool) -> dict[str, Any]:
-    """What the driver is told: whole seconds of DB_POOL_TIMEOUT for locks and statements."""
-    seconds = max(1, round(time_out))
-    to_connect = max(2, seconds // 2)
-    if dialect == "sqlite":
-        return {"timeout": time_out, "check_same_thread": False}
-    if dialect == "postgresql":
-        values = {
-            "timezone": "UTC",
-            "lock_timeout": f"{seconds}s",
-            "statement_timeout": f"{seconds}s",
-            "default_transaction_read_only": "off" if writes else "on",
-        }
-        options = " ".join(f"-c {name}={value}" for name, value in values.items())
-        return {"connect_timeout": to_connect, "options": options}
-    return {
-        "connect_timeout": to_connect,
-        "read_timeout": seconds + 1,
-        "write_timeout": seconds + 1,
-        "charset": "utf8mb4",
-        "init_command": "SET time_zone = '+00:00', sql_mode = 'TRADITIONAL',"
-        f" innodb_lock_wait_timeout = {seconds}",
-    }
-
-
-def forbid_writing(connection: Any, _: object) -> None:
-    """On MariaDB and MySQL, for reading; the other two have a setting for it."""
-    with contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")
-
-
-def prepare_sqlite(
-    connection: sqlite3.Connection, record: object, *, time_out: float, writes: bool
-) -> None:
-    """SQLite as a server's database: see its documentation under "PRAGMA Statements"."""
-    connection.isolation_level = None  # Python's module would begin transactions by itself
-    use_wal(connection, time_out)
-    connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    # Its own lower() knows ASCII only.
-    connection.create_function("lower", 1, lower, deterministic=True)
-
-
-def use_wal(connection: sqlite3.Connection, time_out: float) -> None:
-    """Let readers never wait for the writer (SQLite, "Write-Ahead Logging").
-
-    The database stays so. While another process writes to one that is not so yet, or makes it so,
-    SQLite says at once that it is locked, whatever its busy time-out.
-    """
-    until = time.monotonic() + time_out
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def lower(text: Any) -> Any:
-    return text.lower() if isinstance(text, str) else text
-
-
-def begin_immediate(connection: Connection) -> None:
-    """Take SQLite's write lock at once.
-
-    With its plain BEGIN two transactions could read the same stock, then both write it:
-    SQLite has no SELECT ... FOR UPDATE.
-    """
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-ASYNC_DRIVERS = {  # psycopg is its own
-    "sqlite+pysqlite": "sqlite+aiosqlite",
-    "mysql+pymysql": "mysql+aiomysql",
-    "mariadb+pymysql": "mariadb+aiomysql",
-}
-
-
-def new_async_engine(settings: Settings) -> AsyncEngine:
-    """An engine for `async def`, which can only read, on the database that is written to."""
-    url = make_url(settings.database_url)
-    url = url.set(drivername=ASYNC_DRIVERS.get(url.drivername, url.drivername))
-    options = engine_options(settings, settings.database_url, writes=False)
-    for name in ("read_timeout", "write_timeout"):  # which aiomysql does not have
-        options["connect_args"].pop(name, None)
-    engine = create_async_engine(url, **options)
-    prepare_connections(engine.sync_engine, settings.db_pool_timeout, writes=False)
-    return engine

@@ -14,7 +14,9 @@ from kit.driver_errors import explain, kind_of
 from kit.engines import new_async_engine
 from kit.problems import BusyError, MisuseError
 from kit.settings import Settings
-from kit.transactions import hang_up, is_psycopg
+from kit.transactions import hang_up
+
+WRITES_IN_ASYNC = "A route that writes has to be a plain def with `session: Write`"
 
 
 class AsyncReading:
@@ -36,7 +38,10 @@ class AsyncReading:
         if url not in self.engines:
             self.engines[url] = new_async_engine(self.settings)
         session = AsyncSession(self.engines[url])
-        timer = asyncio.get_running_loop().call_later(limit, hang_up_async, session)
+        # To be cancelled, psycopg would wait for the same silent server.
+        timer = asyncio.get_running_loop().call_later(
+            limit, lambda: hang_up(session.info.get("connection"))
+        )
         try:
             async with asyncio.timeout(limit + 0.5) as clock, session:
                 yield session
@@ -59,13 +64,3 @@ class AsyncReading:
         """Close the connections that are not in use."""
         for engine in self.engines.values():
             await engine.dispose()
-
-
-WRITES_IN_ASYNC = "A route that writes has to be a plain def with `session: Write`"
-
-
-def hang_up_async(session: AsyncSession) -> None:
-    """End what psycopg waits for: to be cancelled, it would wait for the same silent server."""
-    connection = getattr(session.info.get("connection"), "driver_connection", None)
-    if is_psycopg(connection):
-        hang_up(connection)

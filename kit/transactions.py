@@ -1,15 +1,14 @@
 """A route's work as one transaction: committed, rolled back, or run again where that can help."""
 
-import asyncio
 import contextlib
-import itertools
 import os
 import random
 import socket
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from fastapi import Request, Response
 from sqlalchemy import Connection, event
@@ -28,14 +27,7 @@ UNKNOWN = "The database did not say whether this was stored. Please look before 
 WRITES_IN_READ = "A route that writes has to take `session: Write`"
 MOST_ATTEMPTS = 50
 
-
-class Runs(Protocol):
-    """The database that a transaction is on."""
-
-    @property
-    def time_limit(self) -> float: ...  # in seconds
-
-    async def run(self, work: Callable[[], Any], session: Session) -> Any: ...
+Work = Callable[[], Any]
 
 
 @dataclass(eq=False, slots=True)
@@ -44,7 +36,7 @@ class Transaction:
 
     request: Request
     response: Response  # whose headers it sets
-    database: Runs
+    run: Callable[[Work, Session], Awaitable[Any]]  # see `Connections.run`
     writes: bool
     alone: bool = False  # whether it may take long, so that on SQLite no other commit waits for it
     key: str | None = None  # the Idempotency-Key
@@ -53,67 +45,59 @@ class Transaction:
     connection: Any = None  # the driver's, while it is in use
     committing: bool = False
     abandoned: bool = False  # nobody waits for it any more
-    extend: Callable[[float], None] | None = None  # see `allow_more_time`
+    extend: Callable[[], object] | None = None  # see `allow_more_time`
 
     @property
     def context(self) -> Context:
         return context_of(self.request)
-
-    async def run(self, work: Callable[[], Any], session: Session) -> Any:
-        return await self.database.run(work, session)
 
 
 def transaction_of(session: Any) -> Transaction:
     return cast(Transaction, session.info["transaction"])
 
 
-class Borrowed:
-    """Runs the work of a session that somebody else has made, and that is theirs to close."""
+async def run_borrowed(work: Work, session: Session) -> Any:
+    return await run_in_threadpool(transact_borrowed, work, session)
 
-    time_limit = 10.0
 
-    async def run(self, work: Callable[[], Any], session: Session) -> Any:
-        return await run_in_threadpool(self.transact, work, session)
-
-    def transact(self, work: Callable[[], Any], session: Session) -> Any:
-        expires, session.expire_on_commit = session.expire_on_commit, False  # see the answer
-        try:
-            result = work()
-            session.commit()
-        except (DBAPIError, StaleDataError) as error:
-            session.rollback()
+def transact_borrowed(work: Work, session: Session) -> Any:
+    """Do the work of a session that somebody else has made, and that is theirs to close."""
+    expires, session.expire_on_commit = session.expire_on_commit, False  # see Connections.session
+    try:
+        result = work()
+        session.commit()
+    except BaseException as error:
+        session.rollback()
+        if isinstance(error, DBAPIError | StaleDataError):
             raise explain(error) or error from error
-        except BaseException:
-            session.rollback()
-            raise
-        finally:
-            session.expire_on_commit = expires
-        return result
+        raise
+    finally:
+        session.expire_on_commit = expires
+    return result
 
 
 def borrowed(session: Session, request: Request, response: Response, *, writes: bool) -> Session:
     """The session, if it is one of ours; or another that a dependency has been overridden with."""
     transaction = session.info.get("transaction")
     if not transaction or transaction.request.scope is not request.scope:
-        session.info["transaction"] = Transaction(request, response, Borrowed(), writes)
+        session.info["transaction"] = Transaction(request, response, run_borrowed, writes)
     return session
 
 
 @event.listens_for(Session, "after_begin")
 def note_connection(session: Session, _: object, connection: Connection) -> None:
     """Note which connection a session uses, for `hang_up`; use none when nobody waits any more."""
-    driver = connection.connection.dbapi_connection
     transaction: Transaction | None = session.info.get("transaction")
     if transaction is None:  # an async session's
-        session.info["connection"] = driver
+        session.info["connection"] = connection.connection.driver_connection
         return
-    transaction.connection = driver
+    transaction.connection = connection.connection.dbapi_connection
     if transaction.abandoned:
         raise BusyError(SILENT)
 
 
 def transact(
-    work: Callable[[], Any], session: Session, latest: float, connection: Connection | None = None
+    work: Work, session: Session, latest: float, connection: Connection | None = None
 ) -> Any:
     """Run the work in the session's transaction and commit it, again where that can help.
 
@@ -125,18 +109,18 @@ def transact(
     """
     failure: Exception = BusyError("Too many requests are waiting. Please try again.")
     session.bind = connection or session.bind
-    for attempt in itertools.count(1):
+    for attempt in range(MOST_ATTEMPTS):
         if time.monotonic() > latest or transaction_of(session).abandoned:
-            raise failure
+            break
         try:
             return attempt_once(work, session)
         except (DBAPIError, StaleDataError, PoolTimeoutError) as error:
             failure, again = consequence(error, session)
-            if not again or attempt == MOST_ATTEMPTS:
-                raise failure from error
+            if not again:
+                break
         if not connection:  # which would be kept from others
-            time.sleep(random.uniform(0, 0.01) * min(attempt, 10))  # noqa: S311
-    raise AssertionError("the loop ends by itself")
+            time.sleep(random.uniform(0, 0.01) * min(attempt + 1, 10))  # noqa: S311
+    raise failure
 
 
 def consequence(
@@ -146,18 +130,18 @@ def consequence(
     kind, transaction = kind_of(error), transaction_of(session)
     if kind == "read-only" and not transaction.writes:
         raise MisuseError(WRITES_IN_READ) from None
-    explained = explain(error, session.bind)
-    if explained is None:
+    told = explain(error, session.bind)
+    if told is None:
         raise error
     if transaction.committing and getattr(error, "connection_invalidated", False):
-        return BusyError(UNKNOWN), False
-    if isinstance(explained, ConflictError) and explained.field in transaction.retry_on:
-        explained, kind = BusyError("Others are changing the same. Please try again."), "retry"
-    explained.__cause__ = error
-    return explained, kind == "retry"
+        told, kind = BusyError(UNKNOWN), "busy"
+    elif isinstance(told, ConflictError) and told.field in transaction.retry_on:
+        told, kind = BusyError("Others are changing the same. Please try again."), "retry"
+    told.__cause__ = error
+    return told, kind == "retry"
 
 
-def attempt_once(work: Callable[[], Any], session: Session) -> Any:
+def attempt_once(work: Work, session: Session) -> Any:
     transaction = transaction_of(session)
     transaction.retry_on, transaction.committing = set(), False
     with session:
@@ -199,23 +183,7 @@ def allow_more_time(session: Session) -> None:
     if transaction.abandoned:
         raise BusyError(SILENT)
     if transaction.extend:
-        transaction.extend(transaction.database.time_limit + 4)
-
-
-def can_extend(clock: asyncio.Timeout) -> Callable[[float], None]:
-    """How a thread puts off a time-out of the event loop, by so many seconds from now."""
-    loop = asyncio.get_running_loop()
-
-    def restart(seconds: float) -> None:
-        with contextlib.suppress(RuntimeError):  # it has just run out
-            clock.reschedule(loop.time() + seconds)
-
-    return lambda seconds: cast(None, loop.call_soon_threadsafe(restart, seconds))
-
-
-def is_psycopg(connection: Any) -> bool:
-    """Without an import: on other databases it would take 9 MB for nothing."""
-    return type(connection).__module__.startswith("psycopg")
+        transaction.extend()
 
 
 def hang_up(connection: Any) -> None:
@@ -224,10 +192,10 @@ def hang_up(connection: Any) -> None:
     psycopg has no read time-out: a server that is connected and never answers would keep it
     for ever. SQLite stops a query that takes too long. PyMySQL has a time-out of its own.
     """
-    if hasattr(connection, "interrupt"):  # sqlite3
+    if isinstance(connection, sqlite3.Connection):
         connection.interrupt()
-    elif is_psycopg(connection):
-        import psycopg
+    elif type(connection).__module__.startswith("psycopg"):
+        import psycopg  # which on other databases would take 9 MB for nothing
 
         with (
             contextlib.suppress(OSError, psycopg.Error),

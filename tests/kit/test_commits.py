@@ -23,9 +23,8 @@ class Writer:
     """A writer on a database of its own, whose commits are counted."""
 
     def __init__(self, folder: Path) -> None:
-        self.engine = engines.new_engine(
-            db.settings, f"sqlite+pysqlite:///{folder}/c.db", 1, 0, writes=True
-        )
+        url = f"sqlite+pysqlite:///{folder}/c.db"
+        self.engine = engines.new_engine(db.settings, url, writes=True)
         self.commits, self.answered_by_then = 0, list[int]()
         with self.engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY)")
@@ -150,9 +149,8 @@ def test_who_connects_first_waits_for_another_process_that_is_writing(tmp_path: 
     with sqlite3.connect(tmp_path / "new.db", isolation_level=None) as other:
         other.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
         other.execute("BEGIN IMMEDIATE")  # in the journal mode of every new database
-        engine = engines.new_engine(
-            db.settings, f"sqlite+pysqlite:///{tmp_path}/new.db", 1, 0, writes=True
-        )
+        url = f"sqlite+pysqlite:///{tmp_path}/new.db"
+        engine = engines.new_engine(db.settings, url, writes=True)
         with ThreadPoolExecutor(1) as thread:
             connecting = thread.submit(engine.connect)
             time.sleep(0.1)
