@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm.exc import StaleDataError
-from sqlalchemy.sql.schema import ColumnCollectionConstraint
 from sqlmodel import SQLModel, select
 
 from kit.problems import BusyError, ConflictError, InvalidValueError
@@ -23,8 +22,8 @@ class NotMigratedError(BusyError):
     """There is no such table or column, as yet."""
 
 
-# What went wrong, by the drivers' own codes: SQLite's result codes, PostgreSQL's SQLSTATE
-# (its manual, appendix A), the error numbers of MariaDB and MySQL (their server references).
+# SQLite's result codes, PostgreSQL's SQLSTATE (its manual, appendix A), the error numbers of
+# MariaDB and MySQL (their server references).
 CODES: dict[str, set[Any]] = {
     "conflict": {
         "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY",
@@ -115,7 +114,7 @@ def explain(error: Exception, looking: sa.Connection | sa.Engine | None = None) 
         return None
     error = cast(DBAPIError, error)
     constraint = constraint_of(error)
-    columns = list(constraint.columns) if isinstance(constraint, ColumnCollectionConstraint) else []
+    columns = list(getattr(constraint, "columns", ()))
     fields = list(map(field_of, columns)) or ["A value"]
     if kind == "invalid":
         return InvalidValueError(f"{fields[0]} is out of range")
@@ -171,13 +170,13 @@ def first_taken(error: DBAPIError, looking: sa.Connection | sa.Engine | None) ->
     table = getattr(run and run.compiled.statement, "table", None)
     if not isinstance(table, sa.Table) or looking is None:
         return []
-    places = {column.name: n for n, column in enumerate(table.columns)}
+    order = table.columns.keys()
     unique = [list(c.columns) for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
     with (
         suppress(SQLAlchemyError),
         looking.connect() if isinstance(looking, sa.Engine) else nullcontext(looking) as c,
     ):
-        for columns in sorted(unique, key=lambda columns: places[columns[0].name]):
+        for columns in sorted(unique, key=lambda columns: order.index(columns[0].name)):
             if is_taken(c, table, columns, run.compiled_parameters):
                 return list(map(field_of, columns))
     return []
@@ -187,21 +186,17 @@ def is_taken(
     connection: sa.Connection, table: sa.Table, columns: list[sa.Column[Any]], rows: list[Any]
 ) -> bool:
     """Whether one of the rows of a statement has in these columns what another row has."""
-    seen = set()
-    for row in rows:
-        values = [row.get(field_of(column)) for column in columns]
-        if None in values:
-            continue
+    sent = [[row.get(field_of(column)) for column in columns] for row in rows]
+    keys = [
         # A generated column is the lower case of its field.
-        stored = (str(v).lower() if c.computed else v for c, v in zip(columns, values, strict=True))
-        key = tuple(stored)
-        same = [column == value for column, value in zip(columns, key, strict=True)]
-        if (id := row.get(f"{table.name}_id")) is not None:  # of the row of an UPDATE
-            same.append(table.columns["id"] != id)
-        if key in seen or connection.scalar(select(sa.exists().where(*same))):
-            return True
-        seen.add(key)
-    return False
+        tuple(str(v).lower() if c.computed else v for c, v in zip(columns, values, strict=True))
+        for values in sent
+        if None not in values
+    ]
+    found = sa.exists().where(sa.tuple_(*columns).in_(keys))
+    if own := [row[id] for row in rows if (id := f"{table.name}_id") in row]:  # of an UPDATE
+        found = found.where(table.columns["id"].not_in(own))
+    return len({*keys}) < len(keys) or bool(connection.scalar(select(found)))
 
 
 def field_of(column: sa.Column[Any]) -> str:
