@@ -107,10 +107,9 @@ def forbid_writing(connection: Any, _: object) -> None:
 
 
 def begin_immediate(connection: Connection) -> None:
-    """Take SQLite's write lock at once.
+    """Take SQLite's write lock at once: it has no SELECT ... FOR UPDATE.
 
-    With its plain BEGIN two transactions could read the same stock, then both write it:
-    SQLite has no SELECT ... FOR UPDATE.
+    With its plain BEGIN two transactions could read the same stock, then both write it.
     """
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -124,8 +123,10 @@ def prepare_sqlite(
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA query_only = {not writes}")
-    # Its own lower() knows ASCII only.
-    connection.create_function("lower", 1, lower, deterministic=True)
+    # Its own knows ASCII only.
+    connection.create_function(
+        "lower", 1, lambda text: text.lower() if isinstance(text, str) else text, deterministic=True
+    )
 
 
 def use_wal(connection: sqlite3.Connection, time_out: float) -> None:
@@ -143,10 +144,6 @@ def use_wal(connection: sqlite3.Connection, time_out: float) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.01)
-
-
-def lower(text: Any) -> Any:
-    return text.lower() if isinstance(text, str) else text
 
 
 @event.listens_for(Engine, "do_connect")

@@ -16,8 +16,6 @@ from kit.problems import BusyError, MisuseError
 from kit.settings import Settings
 from kit.transactions import hang_up
 
-WRITES_IN_ASYNC = "A route that writes has to be a plain def with `session: Write`"
-
 
 class AsyncReading:
     """A dependency: an async session, of an engine that is made when it is first needed.
@@ -51,7 +49,8 @@ class AsyncReading:
             raise
         except (DBAPIError, PoolTimeoutError) as error:
             if kind_of(error) == "read-only":
-                raise MisuseError(WRITES_IN_ASYNC) from None
+                sentence = "A route that writes has to be a plain def with `session: Write`"
+                raise MisuseError(sentence) from None
             raise explain(error) or error from error
         finally:
             timer.cancel()

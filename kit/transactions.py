@@ -24,7 +24,6 @@ from kit.driver_errors import explain, kind_of
 from kit.problems import BusyError, ConflictError, MisuseError
 
 UNKNOWN = "The database did not say whether this was stored. Please look before trying again."
-WRITES_IN_READ = "A route that writes has to take `session: Write`"
 MOST_ATTEMPTS = 50
 
 Work = Callable[[], Any]
@@ -129,7 +128,7 @@ def consequence(
     """What a client is told of a database error, and whether to run the work again before."""
     kind, transaction = kind_of(error), transaction_of(session)
     if kind == "read-only" and not transaction.writes:
-        raise MisuseError(WRITES_IN_READ) from None
+        raise MisuseError("A route that writes has to take `session: Write`") from None
     told = explain(error, session.bind)
     if told is None:
         raise error
