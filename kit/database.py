@@ -93,12 +93,8 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.open()
-
-    def open(self) -> None:
-        """Connect to what the settings name, which no longer is what they named before."""
-        self.writer = Connections(self.settings, writes=True)
-        self.reader = Connections(self.settings, writes=False)
+        self.writer = Connections(settings, writes=True)
+        self.reader = Connections(settings, writes=False)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
