@@ -74,7 +74,6 @@ from kit.problems import (
     ConflictError,
     InvalidValueError,
     bad_request,
-    forbidden,
     invalid,
     not_found,
     problem,

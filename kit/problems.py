@@ -46,10 +46,6 @@ def bad_request(detail: str) -> NoReturn:
     raise HTTPException(400, detail)
 
 
-def forbidden(detail: str) -> NoReturn:
-    raise HTTPException(403, detail)
-
-
 def unauthorized(detail: str, error: str = "") -> HTTPException:
     """A 401 (RFC 6750, section 3)."""
     challenge = f'Bearer error="{error}"' if error else "Bearer"

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar, cast
 
+from fastapi import HTTPException
 from sqlalchemy import bindparam, delete, insert
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, select
@@ -13,7 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from kit.conditions import entity_tag
 from kit.driver_errors import kind_of
 from kit.ownership import NOT_YOURS, is_own, only_own
-from kit.problems import forbidden, not_found
+from kit.problems import not_found
 from kit.tables import Entity
 from kit.transactions import transaction_of
 
@@ -35,7 +36,7 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
         query = query.with_for_update().execution_options(populate_existing=True)
     row = session.exec(query, params={"id_asked": id}).unique().first()
     if row is None and not model.is_private and session.get(model, id) is not None:
-        forbidden(NOT_YOURS)
+        raise HTTPException(403, NOT_YOURS)
     if row and transaction.writes:
         transaction.asked_for.append((model, entity_tag(row)))
     return cast(M, row) or not_found(f"{model.__name__} not found")
