@@ -16,7 +16,7 @@ SILENT = "The database did not answer in time. Please try again."
 
 
 class CommonCommits(Threads):
-    """The thread of SQLite's one writer, where those who wait together commit together.
+    """The thread of SQLite's one writer.
 
     A commit waits until the disk has it, which takes longer than most of what is written. So
     each has a savepoint in a transaction of all, and is told what came of it after the commit.

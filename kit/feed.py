@@ -32,10 +32,9 @@ Condition = Callable[[], list[ColumnElement[bool]]]
 
 
 class Feed:
-    """The rows of a table as they are committed, in the order of their ids, to many listeners.
+    """One task reads for all listeners, several times a second as long as there is one.
 
-    One task reads for all of them, several times a second as long as there is a listener. So
-    a listener holds no connection and no thread, and costs nothing while nothing happens.
+    So a listener holds no connection and no thread, and costs nothing while nothing happens.
 
     Ids are given when rows are inserted, so a row may be committed after one with a higher
     id. Were that one sent at once, a client that resumes after it would miss the other. So

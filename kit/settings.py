@@ -16,8 +16,6 @@ DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mariadb+pymysql",
 }
-
-
 HOST = r"[^/?@:,[]+(?::\d+)?"
 SEVERAL_HOSTS = re.compile(
     rf"(postgres[^/]*://(?:[^/?@]*@)?)({HOST}(?:,{HOST})+)(/[^?]*)(?:\?(.*))?"
@@ -32,8 +30,8 @@ def name_each_host(url: str) -> str:
     if not (found := SEVERAL_HOSTS.fullmatch(url)):
         return url
     start, hosts, name, query = found.groups()
-    each = [f"host={host}" for host in hosts.split(",")]
-    return f"{start}{name}?{'&'.join(filter(None, [*each, query]))}"
+    each = "&".join(f"host={host}" for host in hosts.split(","))
+    return f"{start}{name}?{each}&{query or ''}"
 
 
 def split_origins(setting: str) -> list[str]:

@@ -21,7 +21,6 @@ from sqlmodel import Field, Relationship, SQLModel, col
 
 from kit.fields import now
 
-# Every constraint and index gets a name that says its table and columns, on every database.
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

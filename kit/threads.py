@@ -35,7 +35,7 @@ class Job(NamedTuple):
 
 
 class Threads:
-    """Threads that take one job after the other from one queue, first come first served.
+    """So many threads, which are started when they are needed.
 
     concurrent.futures.ThreadPoolExecutor does the same with a lock, a condition and two futures
     for each job, which take a tenth of the time of a request for one row.
