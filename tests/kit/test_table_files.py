@@ -22,7 +22,7 @@ from kit.files import TableFile
 from kit.lines import FileFormat, Upload
 from kit.problems import MisuseError
 from kit.tables import Schema, Timestamps, Versioned
-from kit.transactions import Borrowed, Transaction
+from kit.transactions import Transaction, run_borrowed
 
 
 class Own(Versioned, registry=registry(metadata=MetaData())):
@@ -109,7 +109,7 @@ def session() -> Iterator[Session]:
     """A session on a database with the rooms "hall" and "loft"."""
     engine = create_engine("sqlite://")
     Own.metadata.create_all(engine)
-    transaction = Transaction(Request({"type": "http"}), Response(), Borrowed(), writes=True)
+    transaction = Transaction(Request({"type": "http"}), Response(), run_borrowed, writes=True)
     with Session(engine, info={"transaction": transaction}) as session:
         for code in ("hall", "loft"):
             session.add(Room(code=code))
