@@ -1,8 +1,7 @@
 """A route: who may call it, its transaction, its conditions, and what OpenAPI says of it."""
 
 import functools
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, get_args
 
 import fastapi
@@ -15,7 +14,7 @@ from starlette.types import Scope
 from kit.access import Gate
 from kit.conditions import check_conditions, entity_tag, on_condition
 from kit.context import Who, caching, context_of
-from kit.handler import TransactionRoute
+from kit.handler import Handler, TransactionRoute
 from kit.idempotency import answer_once
 from kit.json import ExactRequest
 from kit.openapi import describe
@@ -39,7 +38,7 @@ class Route(TransactionRoute):
         self.section: str | None = None if "{" in section else section
         super().__init__(path, endpoint, **{**options, "tags": self.own_tags or [section]})
         # What other dependencies do takes time, so who calls is looked up before them.
-        self.admits_first = not self.new_session or len(self.dependant.dependencies) > 1
+        self.admits_first = not self.new_session or self.has_others
         self.writes = bool(self.new_session and self.new_session.writes)
         model = self.response_model
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
@@ -78,16 +77,13 @@ class Route(TransactionRoute):
             return super().matches(scope)
         return Match.NONE, {}
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        whole = self.dependant
-        gates = [d.call for d in whole.dependencies if isinstance(d.call, Gate)]
-        # Of the route's own and those of the routers that it is in, all have to let one pass.
-        self.gate = max(gates, key=lambda gate: LEVELS.index(gate.who), default=None)
-        # It is asked below, before anything else: not by FastAPI, which takes longer.
-        others = [d for d in whole.dependencies if not isinstance(d.call, Gate)]
-        self.dependant = replace(whole, dependencies=others)
-        handle = super().get_route_handler()
-        self.dependant = whole
+    @functools.cached_property
+    def gate(self) -> Gate | None:
+        """Of the route's own and those of the routers that it is in, the strictest."""
+        gates = [d.call for d in self.dependant.dependencies if isinstance(d.call, Gate)]
+        return max(gates, key=lambda gate: LEVELS.index(gate.who), default=None)
+
+    def around(self, handle: Handler) -> Handler:
         elsewhere = self.dependant.path_params + self.dependant.header_params
         known = {field.alias for field in get_flat_params(self.dependant)}
         known -= {field.alias for field in elsewhere}
@@ -99,7 +95,8 @@ class Route(TransactionRoute):
             try:
                 sent = request.query_params if request.scope["query_string"] else ()
                 if unknown := sorted(set(sent) - known):
-                    raise RequestValidationError([unknown_parameter(name) for name in unknown])
+                    reason = "Unknown parameter", "extra_forbidden"
+                    raise RequestValidationError([invalid(("query", n), *reason) for n in unknown])
                 response = await handle(ExactRequest(request.scope, request.receive))
             except RequestValidationError:
                 if not context.caller.id:
@@ -122,7 +119,3 @@ def undeclared(route: Any) -> str:
     """What to tell who forgot to say who may call a route."""
     name = getattr(route, "name", None) or type(route).__name__
     return f"{name} has to say once who may call it: dependencies=[Anyone]"
-
-
-def unknown_parameter(name: str) -> dict[str, Any]:
-    return invalid(("query", name), "Unknown parameter", "extra_forbidden")
