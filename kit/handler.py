@@ -81,7 +81,7 @@ class TransactionRoute(APIRoute):
     """A route whose function, if it takes a `session`, runs as one transaction in a thread."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        self.made_of = endpoint, options
+        self.own_endpoint = endpoint
         parameters = inspect.signature(endpoint).parameters.values()
         sessions = [p for p in parameters if get_args(p.annotation)[:1] == (Session,)]
         self.new_session: NewSession | None = None

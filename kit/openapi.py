@@ -61,6 +61,7 @@ class Problem(BaseModel):
 
 def describe(route: Any) -> None:
     """Add to what FastAPI says of a route: its headers, its conditions and its errors."""
+    route.tags = route.tags or [route.path.split("/")[1]]
     who, writes, ids = route.who, route.writes, bool(route.dependant.path_params)
     possible = {
         401: who != "public",
@@ -98,12 +99,15 @@ def describe(route: Any) -> None:
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The app's OpenAPI document, with Problem among its schemas."""
-    made = get_openapi(title=app.title, version=app.version, routes=app.routes, servers=app.servers)
+    routes: list[Any] = app.routes
+    ours = [route for route in routes if hasattr(route, "gate") and route.include_in_schema]
+    for route in ours:
+        describe(route)
+    made = get_openapi(title=app.title, version=app.version, routes=routes, servers=app.servers)
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     schemas |= schema.pop("$defs") | {"Problem": schema}
-    for route in app.routes:
-        if getattr(route, "who", None) == "public" and getattr(route, "include_in_schema", False):
-            for operation in made["paths"][getattr(route, "path_format", "")].values():
-                operation.pop("security", None)
+    for route in ours:
+        for method in route.methods if route.who == "public" else ():
+            made["paths"][route.path_format][method.lower()].pop("security", None)
     return made

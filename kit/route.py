@@ -17,7 +17,7 @@ from kit.context import Who, caching, context_of
 from kit.handler import Handler, TransactionRoute
 from kit.idempotency import answer_once
 from kit.json import ExactRequest
-from kit.openapi import describe
+from kit.lines import takes_file
 from kit.problems import invalid
 from kit.tables import Versioned
 from kit.transactions import transaction_of
@@ -28,21 +28,22 @@ LEVELS = get_args(Who)  # from those that all may call to those that few may
 class Route(TransactionRoute):
     """A route that says who may call it, and refuses unknown query parameters.
 
-    It documents its headers and errors. Where it answers with one row that counts its changes, it
-    sends the row's ETag.
+    Where it answers with one row that counts its changes, it sends the row's ETag.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
         section = path.split("/")[1]
-        self.own_tags = options.get("tags") or []
-        self.section: str | None = None if "{" in section else section
-        super().__init__(path, endpoint, **{**options, "tags": self.own_tags or [section]})
+        self.section = None if "{" in section else section
+        if (service := self.dependency_overrides_provider) and not self.param_convertors:
+            service.fixed_paths.add(path)
+        if service and takes_file(self):
+            service.file_paths.add(path)
         # What other dependencies do takes time, so who calls is looked up before them.
         self.admits_first = not self.new_session or self.has_others
         self.writes = bool(self.new_session and self.new_session.writes)
         model = self.response_model
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
-        describe(self)
 
     @property
     def who(self) -> Who:

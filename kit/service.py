@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import inspect
 import logging
 import os
 import signal
@@ -22,7 +23,6 @@ from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
 from kit.front import Front
-from kit.lines import takes_file
 from kit.local import OnlyHere
 from kit.migrations import Migrations
 from kit.openapi import HEADERS, document
@@ -43,7 +43,8 @@ class Service(FastAPI):
         self.database, self.migrations, self.reading = database, migrations, reading
         self.settings = settings = database.settings
         self.feeds: list[Feed] = []
-        self.file_pages = set[str]()  # the paths of pages to which a file is sent
+        self.fixed_paths = set[str]()  # those without parameters: see Route.matches
+        self.file_paths = set[str]()  # where a body is a file, which may be larger than others
         self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
         super().__init__(
             title=settings.app_name,
@@ -75,27 +76,6 @@ class Service(FastAPI):
             )
         self.add_middleware(OnlyHere, settings=settings)
 
-    @property
-    def fixed_paths(self) -> set[str]:
-        """The paths that have no parameters."""
-        return self.known_paths()[0]
-
-    @property
-    def file_paths(self) -> set[str]:
-        """Those at which a body is a file, which may be larger than others."""
-        return self.known_paths()[1]
-
-    def known_paths(self) -> tuple[set[str], set[str]]:
-        if len(self.routes) != self._counted:
-            routes = [route for route in self.routes if isinstance(route, Route)]
-            fixed = {route.path for route in routes if not route.param_convertors}
-            files = {route.path for route in routes if takes_file(route)}
-            self._paths = fixed, files | self.file_pages
-            self._counted = len(self.routes)
-        return self._paths
-
-    _paths, _counted = (set[str](), set[str]()), 0
-
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = self.openapi_schema or document(self)
         return self.openapi_schema
@@ -113,20 +93,10 @@ class Service(FastAPI):
             route = context.original_route
             if not isinstance(route, APIRoute):
                 raise TypeError(undeclared(route))
-            self.router.routes.append(self.as_own(route, context))
-
-    def as_own(self, route: APIRoute, context: Any) -> Route:
-        """The same route, with what its routers add to it."""
-        endpoint, made_with = getattr(route, "made_of", (route.endpoint, {}))
-        default = route.tags if isinstance(route, Route) and not route.own_tags else []
-        names = "responses", "deprecated", "include_in_schema", "response_class", "callbacks"
-        own = {name: getattr(context, name) for name in (*names, "dependencies")}
-        own["tags"] = [tag for tag in context.tags if tag not in default]
-        plain = ("response_model", "status_code", "name", "methods", "openapi_extra", "summary")
-        made_with = made_with or {name: getattr(route, name) for name in plain}
-        return Route(
-            context.path, endpoint, **{**made_with, **own, "dependency_overrides_provider": self}
-        )
+            names = inspect.signature(APIRoute).parameters
+            options = {name: getattr(context, name, getattr(route, name, None)) for name in names}
+            options["endpoint"] = getattr(route, "own_endpoint", route.endpoint)
+            self.router.routes.append(Route(**{**options, "dependency_overrides_provider": self}))
 
 
 @asynccontextmanager
@@ -158,21 +128,15 @@ def end_streams_on_signals(app: Service) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
+
+    def end_streams(handler: Callable[..., Any], number: int, frame: Any) -> None:
+        for feed in app.feeds:
+            loop.call_soon_threadsafe(feed.close)
+        handler(number, frame)
+
     for number in (signal.SIGINT, signal.SIGTERM):
         if callable(handler := signal.getsignal(number)):  # the server's own
-            signal.signal(number, functools.partial(end_streams, app.feeds, loop, handler))
-
-
-def end_streams(
-    feeds: list[Feed],
-    loop: asyncio.AbstractEventLoop,
-    handler: Callable[..., Any],
-    number: int,
-    frame: Any,
-) -> None:
-    for feed in feeds:
-        loop.call_soon_threadsafe(feed.close)
-    handler(number, frame)
+            signal.signal(number, functools.partial(end_streams, handler))
 
 
 async def on_not_migrated(request: Request, error: Exception) -> Response:

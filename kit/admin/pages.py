@@ -67,7 +67,7 @@ class Admin(sqladmin.Admin):
         views = [view for view in self.views if isinstance(view, AdminView)]
         for view in views:
             view.connect(database, views)
-        app.file_pages |= {f"{self.base_url}/{view.identity}/import" for view in views if view.file}
+        app.file_paths |= {f"{self.base_url}/{view.identity}/import" for view in views if view.file}
 
     @login_required
     async def index(self, request: Request) -> Response:
