@@ -73,19 +73,10 @@ class Access:
 
     def admit(self, session: Session) -> None:
         """Look up who is calling: 401 if their token has ended, 403 if they may not."""
-        context = transaction_of(session).context
+        users, transaction = self.users, transaction_of(session)
+        context = transaction.context
         if not (claims := context.claims):
             return
-        found = self.is_superuser(session, claims)
-        if found is None:
-            raise unauthorized(BAD_TOKEN, "invalid_token")
-        if context.who == "superuser" and not found:
-            raise HTTPException(403, "Only a superuser may do this")
-        context.caller = Caller(claims.sub, found)
-
-    def is_superuser(self, session: Session, claims: Claims) -> bool | None:
-        """Whether the user of a token is one; None if the token has ended."""
-        users, transaction = self.users, transaction_of(session)
         still_valid = users.id == claims.sub, users.stamp == claims.stamp, col(users.is_active)
         query = select(users.is_superuser).where(*still_valid)
         found: bool | None = session.exec(query).first()
@@ -95,7 +86,11 @@ class Access:
                 transaction.connection = connection.dbapi_connection  # for `hang_up`
                 found = primary.exec(query).first()
                 transaction.connection = used
-        return found
+        if found is None:
+            raise unauthorized(BAD_TOKEN, "invalid_token")
+        if context.who == "superuser" and not found:
+            raise HTTPException(403, "Only a superuser may do this")
+        context.caller = Caller(claims.sub, found)
 
 
 class Gate(OAuth2PasswordBearer):
@@ -105,32 +100,28 @@ class Gate(OAuth2PasswordBearer):
         super().__init__("/token", scheme_name="OAuth2PasswordBearer", auto_error=False)
         self.access, self.who = access, who
 
-    async def token_of(self, request: HTTPConnection) -> str | None:
-        return await self(cast(Request, request))
-
-    async def check(self, request: HTTPConnection, *, now: bool) -> Context:
+    async def check(self, request: Request, *, now: bool) -> Context:
         """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""
         context, is_open = context_of(request), self.access.is_open()
         context.who, context.claims = self.who, None
         context.caller = SOMEBODY_HERE if is_open else NOBODY
         if is_open or self.who == "public":
             return context
-        token = await self.token_of(request)
+        token = await self(request)
         if token is None and self.who != "anyone":
             raise unauthorized(NO_TOKEN)
         if token is not None:
             context.claims = self.access.claims_of(token)
             if now:
-                await self.access.database.reader.do(cast(Request, request), self.access.admit)
+                await self.access.database.reader.do(request, self.access.admit)
         return context
 
 
 class PageGate(Gate):
     """The same for what a page asks for, whose token is in a cookie."""
 
-    async def token_of(self, request: HTTPConnection) -> str | None:
-        cookies = cookies_of(request)
-        return await super().token_of(request) or cookies.get(cookie(request, "token"))
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        return await super().__call__(request) or cookies_of(request).get(cookie(request, "token"))
 
 
 def cookie(request: HTTPConnection, name: str) -> str:
