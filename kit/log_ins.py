@@ -4,7 +4,6 @@ After 10 failures for a name or from an address within 5 minutes, the right pass
 (OWASP, "Authentication Cheat Sheet"), however many try at once and in how many processes.
 """
 
-import functools
 import math
 import time
 from datetime import timedelta
@@ -31,6 +30,7 @@ TRIES_TIME = timedelta(minutes=5)
 MOST_FAILURES = 10  # in that time, for a name or from an address
 MOST_SIGN_UPS = 20  # from an address
 TOO_MANY_FAILURES = "Too many log-ins have failed. Please try again later"
+TOO_MANY_SIGN_UPS = "Too many sign-ups from here. Please try again later"
 
 
 class LogIn(BaseModel):
@@ -65,9 +65,7 @@ class LogIns:
     async def log_in(self, request: Request, form: LogIn) -> Token:
         """The token for a name and a password; 401 for wrong ones, 429 after many failures."""
         if self.access.is_open():
-            bad_request(
-                "Without SECRET_KEY there are no log-ins: clients on this machine may do all"
-            )
+            bad_request(NO_LOG_INS)
         if user := await self.user_of(request, form):
             return self.access.token_for(user)
         raise unauthorized("Wrong username or password")
@@ -75,16 +73,16 @@ class LogIns:
     async def user_of(self, request: Request, form: LogIn) -> Any:
         """The active user with this name and password; else None, which is noted as a failure."""
         name, password = form.username, form.password.get_secret_value()
-        write, left = self.database.writer.do, context_of(request).time_left
-        user_id, password_hash = await write(request, functools.partial(self.find, name=name))
-        seconds = left(self.database.settings.db_pool_timeout)
+        write = self.database.writer.do
+        id, password_hash = await write(request, lambda session: self.find(session, name))
+        seconds = context_of(request).time_left(self.database.settings.db_pool_timeout)
         (right,) = await hash_in_turn(seconds, hashing, is_right, (password, password_hash))
-        finish = functools.partial(self.finish, name=name, password_hash=password_hash)
-        return await write(request, functools.partial(finish, user_id=user_id if right else 0))
+        id = id if right else 0
+        return await write(request, lambda session: self.finish(session, name, id, password_hash))
 
     def find(self, session: Session, name: str) -> tuple[int, str]:
         """The id and the password's hash of the active user with this name; else 0 and no hash."""
-        refuse_many(failures_of(session, name), MOST_FAILURES, TOO_MANY_FAILURES)
+        failures_of(session, name)
         named = or_(*(column == name for column in self.names))
         users = self.access.users
         user = session.exec(select(users).where(named, col(users.is_active))).first()
@@ -93,7 +91,6 @@ class LogIns:
     def finish(self, session: Session, name: str, user_id: int, password_hash: str) -> Any:
         """The user, if their password was right; for id 0, take note of a failure."""
         failures = failures_of(session, name, lock=True)
-        refuse_many(failures, MOST_FAILURES, TOO_MANY_FAILURES)
         user = session.get(self.access.users, user_id)
         if user and user.is_active and user.password_hash == password_hash:
             return user
@@ -102,31 +99,38 @@ class LogIns:
 
 
 def failures_of(session: Session, name: str, *, lock: bool = False) -> list[Tries]:
-    """The failures with this name and from the client's address."""
-    address = address_of(transaction_of(session).request)
-    return tries_of(session, key_of("name", name), key_of("address", address), lock=lock)
+    """The failures with this name and from the client's address; 429 after many."""
+    whose = {"name": name, "address": address_of(session)}
+    return tries_of(session, whose, MOST_FAILURES, TOO_MANY_FAILURES, lock=lock)
 
 
 def count_sign_up(session: Session) -> None:
     """Count a sign-up from the client's address, whatever comes of it; 429 after many."""
-    address = address_of(transaction_of(session).request)
-    sign_ups = tries_of(session, key_of("sign-up", address), lock=True)
-    refuse_many(sign_ups, MOST_SIGN_UPS, "Too many sign-ups from here. Please try again later")
-    count_one_more(session, sign_ups)
+    whose = {"sign-up": address_of(session)}
+    count_one_more(session, tries_of(session, whose, MOST_SIGN_UPS, TOO_MANY_SIGN_UPS, lock=True))
 
 
-def tries_of(session: Session, *keys: str, lock: bool) -> list[Tries]:
-    """The tries with these keys. However many come at once, with `lock` each waits for the others.
+def tries_of(
+    session: Session, whose: dict[str, str], most: int, too_many: str, *, lock: bool
+) -> list[Tries]:
+    """The tries of these; 429 after so many, until the first of them is old enough.
 
-    Those that are old are deleted in passing.
+    However many come at once, with `lock` each waits for the others. Those that are old are
+    deleted in passing.
     """
+    # Not the texts themselves: some type their password where the name should be.
+    keys = [sha256(f"{kind} {text}".encode()).hexdigest() for kind, text in whose.items()]
     retry_on_conflict(session, "key")
     query = select(Tries).where(col(Tries.key).in_(keys)).order_by(col(Tries.key))
     if lock:
         forget_some(session, Tries, Tries.updated_at < now() - TRIES_TIME)
         query = query.with_for_update()
     found = {row.key: row for row in session.exec(query)}
-    return [found.get(key) or Tries(key=key) for key in keys]
+    tries = [found.get(key) or Tries(key=key) for key in keys]
+    if many := [times for row in tries if len(times := recent_times(row)) >= most]:
+        wait = max(times[0] for times in many) + TRIES_TIME.total_seconds() - time.time()
+        raise HTTPException(429, too_many, {"Retry-After": str(max(1, math.ceil(wait)))})
+    return tries
 
 
 def count_one_more(session: Session, tries: list[Tries]) -> None:
@@ -135,14 +139,10 @@ def count_one_more(session: Session, tries: list[Tries]) -> None:
         session.add(row)
 
 
-def key_of(kind: str, text: str) -> str:
-    """Not the text itself: some type their password where the name should be."""
-    return sha256(f"{kind} {text}".encode()).hexdigest()
-
-
-def address_of(request: Request) -> str:
+def address_of(session: Session) -> str:
     """Where a request comes from; with IPv6 the network of 64 bits, which is one customer's."""
-    host = request.client.host if request.client else ""
+    client = transaction_of(session).request.client
+    host = client.host if client else ""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -154,11 +154,3 @@ def address_of(request: Request) -> str:
 def recent_times(row: Tries) -> list[float]:
     since = time.time() - TRIES_TIME.total_seconds()
     return [moment for moment in row.times if moment > since]
-
-
-def refuse_many(tries: list[Tries], most: int, detail: str) -> None:
-    """Raise 429 for who tried too often, until the first of the tries is old enough."""
-    many = [times for row in tries if len(times := recent_times(row)) >= most]
-    if many:
-        wait = max(times[0] for times in many) + TRIES_TIME.total_seconds() - time.time()
-        raise HTTPException(429, detail, {"Retry-After": str(max(1, math.ceil(wait)))})
