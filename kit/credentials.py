@@ -5,7 +5,6 @@ with the column `password_hash` in place of the password. What can be refused wi
 refused before it: a name that is taken, a wrong current password, too many sign-ups.
 """
 
-import functools
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,43 +64,41 @@ class Bodies:
     def to_create(self, body: Any) -> Callable[..., Any]:
         """One new user; 429 after many sign-ups from an address."""
 
-        async def dependency(request: Request, data: Any) -> Columns:
+        async def dependency(request: Request, data: body) -> Columns:
             if not context_of(request).caller.is_superuser:
                 await self.database.writer.do(request, count_sign_up)
             return (await self.new(request, [data]))[0]
 
-        return taking(body, dependency)
+        return dependency
 
     def to_create_each(self, bodies: Any) -> Callable[..., Any]:
         """Several at once."""
 
-        async def dependency(request: Request, data: Any) -> list[Columns]:
+        async def dependency(request: Request, data: bodies) -> list[Columns]:
             return await self.new(request, data)
 
-        return taking(bodies, dependency)
+        return dependency
 
     def to_change(self, body: Any) -> Callable[..., Any]:
         """A change of the user `user_id`; 403 without the current password, where it is needed."""
 
-        async def dependency(request: Request, data: Any, user_id: Id) -> Columns:
+        async def dependency(request: Request, data: body, user_id: Id) -> Columns:
             if {"password", "email"} & data.model_fields_set:
                 await self.confirm(request, data, user_id)
             return (await self.hashed(request, [data]))[0]
 
-        return taking(body, dependency)
+        return dependency
 
     async def new(self, request: Request, bodies: Sequence[Any]) -> list[Columns]:
         """New users; 409 before all else for a name that is taken."""
-        refuse = functools.partial(self.refuse_taken, users=bodies)
-        await self.database.writer.do(request, refuse)
+        await self.database.writer.do(request, lambda session: self.refuse_taken(session, bodies))
         return await self.hashed(request, bodies)
 
     async def confirm(self, request: Request, data: Any, user_id: int) -> None:
-        check = functools.partial(self.check_change, data=data, user_id=user_id)
-        confirmed_by = await self.database.writer.do(
-            request, lambda session: on_condition(session, functools.partial(check, session))
-        )
-        if confirmed_by:
+        def check(session: Session) -> LogIn | None:
+            return on_condition(session, lambda: self.check_change(session, data, user_id))
+
+        if confirmed_by := await self.database.writer.do(request, check):
             user = await self.log_ins.user_of(request, confirmed_by)
             if not user or user.id != user_id:  # names may change meanwhile
                 raise HTTPException(403, "The current password is wrong")
@@ -110,13 +107,12 @@ class Bodies:
         """Refuse a change that may not be; the log-in that has to be right for it, if any."""
         user, sent = get_or_404(session, self.log_ins.access.users, user_id), data.model_dump()
         matters = "password" in sent or sent.get("email", user.email) != user.email
-        current, confirmed_by = sent.get("current_password"), None
-        if matters and caller_of(session).id == user_id:
-            if not current:
-                raise HTTPException(403, "Your current password is needed")
-            confirmed_by = LogIn(username=user.username, password=current)
+        is_needed = matters and caller_of(session).id == user_id
+        current = sent.get("current_password")
+        if is_needed and not current:
+            raise HTTPException(403, "Your current password is needed")
         self.refuse_taken(session, [data], own_id=user_id)
-        return confirmed_by
+        return LogIn(username=user.username, password=current) if is_needed else None
 
     def refuse_taken(self, session: Session, users: Sequence[Any], own_id: int = 0) -> None:
         """Raise 409 for a name or address that another user has, or two of these."""
@@ -129,17 +125,11 @@ class Bodies:
 
     async def hashed(self, request: Request, bodies: Sequence[Any]) -> list[Columns]:
         """What each body says, with the hash of its password, if one was sent."""
-        sent = [[b.password.get_secret_value()] for b in bodies if "password" in b.model_fields_set]
-        seconds = context_of(request).time_left(self.database.settings.db_pool_timeout)
-        hashes = iter(await hash_in_turn(seconds, storing, hash_to_store, *sent))
         columns = [body.model_dump(exclude={"current_password"}) for body in bodies]
-        for each in columns:
-            if each.pop("password", None):
-                each["password_hash"] = next(hashes)
+        new = [each for each in columns if "password" in each]
+        sent = [[each.pop("password").get_secret_value()] for each in new]
+        seconds = context_of(request).time_left(self.database.settings.db_pool_timeout)
+        hashes = await hash_in_turn(seconds, storing, hash_to_store, *sent)
+        for each, password_hash in zip(new, hashes, strict=True):
+            each["password_hash"] = password_hash
         return columns
-
-
-def taking(body: Any, dependency: Callable[..., Any]) -> Callable[..., Any]:
-    """The dependency, for FastAPI to see that its `data` is such a body."""
-    dependency.__annotations__["data"] = body
-    return dependency
