@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from anyio import BrokenResourceError
-from fastapi import HTTPException
+from fastapi import HTTPException, Response
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, URLPath
 from starlette.routing import Mount
@@ -46,36 +46,32 @@ class Front:
         own_path = path_of(scope)
         section = own_path.partition("/")[2].partition("/")[0]
         context = Context(section=section, is_fixed=own_path in self.service.fixed_paths)
-        too_large, foreign = head_size(scope) > HEAD_LIMIT, self.is_foreign(scope, section)
+        limit = self.settings.max_body_size
+        if own_path in self.service.file_paths:
+            limit = max(limit, FILE_LIMIT)
+        refusal = self.refusal_of(scope, section, limit)
         headers = [header for header in scope["headers"] if header[0] != b"host"]
         more = {"headers": headers, "server": None, "router": self.paths}
         scope = {**scope, **more, "context": context}
         send = with_security_headers(send, scope, is_closed=bool(self.settings.secret_key))
         if scope["method"] == "HEAD":
             scope, send = {**scope, "method": "GET"}, without_body(send)
-        if too_large:
-            await problem(431, HEAD_TOO_LARGE, headers=CLOSE)(scope, receive, send)
-        elif foreign:
-            await problem(403, FOREIGN)(scope, receive, send)
-        elif "\n" in path or "\r" in path:  # a route's pattern would let one pass at the end
-            await problem(404, NO_SUCH_PATH)(scope, receive, send)
-        elif declared_size(scope) > (limit := self.body_limit(scope)):
-            await problem(413, TOO_LARGE.format(limit))(scope, receive, send)
-        else:
-            try:
-                await self.app(scope, limited(receive, limit), send)
-            except* BrokenResourceError:
-                logger.debug("the client of an event stream has gone")
+        try:
+            await (refusal or self.app)(scope, limited(receive, limit), send)
+        except* BrokenResourceError:
+            logger.debug("the client of an event stream has gone")
 
-    def is_foreign(self, scope: Scope, section: str) -> bool:
-        """Whether a page of another site wants what a cookie, or open mode, lets it do."""
+    def refusal_of(self, scope: Scope, section: str, limit: int) -> Response | None:
+        """What to answer at once to a request with such a body, head or path, or from elsewhere."""
+        if head_size(scope) > HEAD_LIMIT:
+            return problem(431, HEAD_TOO_LARGE, headers=CLOSE)
+        # What a cookie, or open mode, lets a page do.
         has_power = section == "admin" or not self.settings.secret_key
-        return has_power and from_another_site(scope, self.settings.cors_origins)
-
-    def body_limit(self, scope: Scope) -> int:
-        """In bytes: MAX_BODY_SIZE, but at least 64 MiB for a file to be imported."""
-        limit = self.settings.max_body_size
-        return max(limit, FILE_LIMIT) if path_of(scope) in self.service.file_paths else limit
+        if has_power and from_another_site(scope, self.settings.cors_origins):
+            return problem(403, FOREIGN)
+        if "\n" in scope["path"] or "\r" in scope["path"]:  # which a route's pattern may let pass
+            return problem(404, NO_SUCH_PATH)
+        return problem(413, TOO_LARGE.format(limit)) if declared_size(scope) > limit else None
 
 
 class Paths:
@@ -114,10 +110,10 @@ def with_security_headers(send: Send, scope: Scope, *, is_closed: bool) -> Send:
     async def send_more(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message["headers"])
-            if content_type := dict(headers).get(b"content-type"):
+            sent = dict(headers)
+            if content_type := sent.get(b"content-type"):
                 headers.append((b"x-content-type-options", b"nosniff"))
                 if content_type.startswith(b"text/html"):
-                    sent = dict(headers)
                     headers += [(n, v) for n, v in PAGE_HEADERS.items() if n not in sent]
             if is_closed and context.who != "public":
                 headers.append((b"vary", b"Authorization"))  # a cache may keep what anyone sees
