@@ -1,6 +1,5 @@
 """The command line of a service: serve, migrate, createsuperuser, backup."""
 
-import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -109,26 +108,20 @@ class Commands(typer.Typer):
         database = Path(str(url.database))
         if not database.exists():
             sys.exit(f"{database} does not exist.")
+        wrong = f"Cannot copy {database} to {file}"
         try:
-            os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))  # which goes through no link
+            file.touch(0o600, exist_ok=False)  # which goes through no link
         except FileExistsError:
             sys.exit(f"{file} exists already.")
         except OSError as error:
-            sys.exit(f"Cannot copy {database} to {file}: {error.strerror}.")
+            sys.exit(f"{wrong}: {error.strerror}.")
         try:
-            copy_sqlite(database, file)
-        except sqlite3.Error as error:
-            sys.exit(f"Cannot copy {database} to {file}: {error}.")
+            source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
+            with closing(source):
+                source.execute("VACUUM INTO ?", [str(file.absolute())])  # it takes an empty file
+        except BaseException as error:
+            file.unlink(missing_ok=True)  # which may be half-written
+            if isinstance(error, sqlite3.Error):
+                sys.exit(f"{wrong}: {error}.")
+            raise
         print(f"Copied to {file}.")
-
-
-def copy_sqlite(database: Path, file: Path) -> None:
-    """Copy it into an empty file, which is not left behind half-written."""
-    try:
-        with closing(
-            sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)
-        ) as source:
-            source.execute("VACUUM INTO ?", [str(file.absolute())])  # it takes an empty file alone
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
