@@ -33,12 +33,12 @@ CONDITIONS = [
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of error answers (RFC 9457), for a route's `responses=`."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    found: dict[int | str, dict[str, Any]] = {
-        s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses
+    wait = {"headers": {"Retry-After": HEADERS["Retry-After"]}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        | (wait if status in (429, 503) else {})
+        for status in statuses
     }
-    for status in found.keys() & {429, 503}:
-        found[status]["headers"] = {"Retry-After": HEADERS["Retry-After"]}
-    return found
 
 
 class ProblemError(BaseModel):
@@ -89,12 +89,11 @@ def describe(route: Any) -> None:
     if route.tagged and not writes:
         answer[304] = {"description": "Not Modified", "headers": {"ETag": HEADERS["ETag"]}}
     route.responses = answer | problems(*errors) | route.responses
-    extra: dict[str, Any] = dict(route.openapi_extra or {})
+    extra = route.openapi_extra = dict(route.openapi_extra or {})
     if 412 in errors:
         extra["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
     if who == "anyone":
         extra["security"] = [{}]  # a token is not needed
-    route.openapi_extra = extra
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -66,14 +66,10 @@ class Service(FastAPI):
         self.add_exception_handler(NotMigratedError, on_not_migrated)
         protocol.install()
         self.add_middleware(Front, service=self)
-        if settings.cors_origins:
-            self.add_middleware(
-                CORSMiddleware,
-                allow_origins=split_origins(settings.cors_origins),
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=list(HEADERS),
-            )
+        if origins := split_origins(settings.cors_origins):
+            every: Any = {"allow_methods": ["*"], "allow_headers": ["*"]}
+            told = list(HEADERS)
+            self.add_middleware(CORSMiddleware, origins, **every, expose_headers=told)
         self.add_middleware(OnlyHere, settings=settings)
 
     def openapi(self) -> dict[str, Any]:
