@@ -76,15 +76,14 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     """
     model, name = query.column_descriptions[0]["entity"], sort.removeprefix("-")
     column, key, descending = col(getattr(model, name)), col(model.id), sort.startswith("-")
-    headers, request = transaction_of(session).response.headers, transaction_of(session).request
-    query = only_own(session, query)
+    transaction, query = transaction_of(session), only_own(session, query)
+    headers, request = transaction.response.headers, transaction.request
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
-    after = paging.after if isinstance(paging, Paging) else None
-    if after is not None and name != "id":
-        error = invalid(("query", "after"), "Goes only with a list that is sorted by id")
-        raise RequestValidationError([error])
-    if after is not None:
+    if (after := getattr(paging, "after", None)) is not None:
+        if name != "id":
+            error = invalid(("query", "after"), "Goes only with a list that is sorted by id")
+            raise RequestValidationError([error])
         query = query.where(key < after if descending else key > after)
     order = [column.desc() if descending else column] + ([] if name == "id" else [key])
     query = query.order_by(*order).limit(paging.limit + 1)
@@ -93,10 +92,10 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
         rows.pop()
         asked: dict[str, Any] = dict(request.query_params)
         if name == "id":
-            asked |= {"after": rows[-1].id}
+            asked["after"] = rows[-1].id
             asked.pop("skip", None)
         else:
-            asked |= {"skip": paging.skip + paging.limit}
+            asked["skip"] = paging.skip + paging.limit
         headers["Link"] = f'<{request.url.replace(query=urlencode(asked))}>; rel="next"'
     return rows
 
