@@ -82,14 +82,14 @@ def answer_once(route: Any, answer: Callable[[], Any], values: dict[str, Any]) -
     forget_some(session, table, col(table.created_at) < expired)
     user_id, transaction = caller_of(session).id, transaction_of(session)
     place = {"key": transaction.key, "route": route.name, "user_id": user_id}
-    asked = jsonable_encoder({name: v for name, v in values.items() if name != "session"})
+    known = Session, Request, Response
+    asked = jsonable_encoder({n: v for n, v in values.items() if not isinstance(v, known)})
     fingerprint = sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     stored = session.exec(select(table).filter_by(**place)).first()
-    if stored and stored.created_at < expired:
-        session.exec(delete(table).where(col(table.id) == stored.id))
-        stored = None
-    if stored:
+    if stored and stored.created_at >= expired:
         return replayed(stored, fingerprint)
+    if stored:
+        session.exec(delete(table).where(col(table.id) == stored.id))
     retry_on_conflict(session, "key")
     retry_on_conflict(session, "owner_id")  # who has just been deleted, and is a 401 then
     stored = table(**place, owner_id=user_id or None, fingerprint=fingerprint)
