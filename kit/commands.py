@@ -87,13 +87,12 @@ class Commands(typer.Typer):
         self.migrate_or_exit()
         state = {"is_superuser": True, "password_hash": passwords.hasher.hash(password)}
         engine = self.app.database.writer.engine
-        with Session(engine) as session:
-            session.add(self.users.model_validate(data, update=state))
-            try:
+        try:
+            with Session(engine) as session:
+                session.add(self.users.model_validate(data, update=state))
                 session.commit()
-            except DBAPIError as error:
-                session.rollback()
-                sys.exit(str(explain(error, engine) or error.orig))
+        except DBAPIError as error:
+            sys.exit(str(explain(error, engine) or error.orig))
         print(f"{username} may do everything now.")
 
     def backup(self, file: Path) -> None:
