@@ -2,10 +2,10 @@
 
 Sections, in the same order here, in models.py, in the tests and in docs/api.md:
 
-    service        the root, health, log-in and log-out
     items          the smallest entity: the one to copy
     users, categories, products, orders, notifications, posts, tags,
     accounts, transfers, payments
+    service        the root, health, log-in and log-out
     admin          pages for the shopkeeper: forms that do what the routes do, a dashboard
     command line   serve, migrate, createsuperuser, demo, backup
 
@@ -162,50 +162,6 @@ log_ins = LogIns(access, User.username_key, User.email)
 bodies = Bodies(log_ins, username=User.username_key, email=User.email)
 Public, Anyone, Owner, Superuser = access.public, access.anyone, access.owner, access.superuser
 OwnerOrPage = Depends(access.owner_or_page)
-
-# Service --------------------------------------------------------------------------------
-
-
-@app.get("/", dependencies=[Public], tags=["service"])
-async def read_root() -> dict[str, str]:
-    """Say what this is."""
-    return {"message": app.title, "docs": "/docs", "version": app.version}
-
-
-@app.get("/health", dependencies=[Public], tags=["service"])
-async def read_health() -> dict[str, Any]:
-    """Whether the process answers (liveness). Asks no database."""
-    use = database.pool_use()
-    used, size = use["checked_out"], use["pool_size"]
-    numbers = {"pool_size": size, "connections_in_use": used, "connections_available": size - used}
-    return {"status": "healthy", "database": numbers}
-
-
-@app.get("/health/db", dependencies=[Public], tags=["service"])
-def read_database_health(session: Read) -> dict[str, Any]:
-    """Whether requests can be served (readiness): 503 when the database is away or outdated."""
-    revision = migrations.check(session.connection())
-    use = database.pool_use()
-    stressed = use["checked_out"] >= use["pool_size"]
-    return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
-
-
-@app.post("/token", dependencies=[Public], tags=["access"], responses=problems(400, 401, 429, 503))
-async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Token:
-    """Log in with a username or an e-mail address: a token for `Authorization: Bearer`.
-
-    It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
-    failures for a name or from an address within 5 minutes, the right password is a 429 too.
-    """
-    return await log_ins.log_in(request, form)
-
-
-@app.post("/logout", dependencies=[Owner], tags=["access"], status_code=204)
-def log_out(session: Write) -> None:
-    """Log out everywhere: end all tokens of the user. In open mode there are none to end."""
-    user = update(User).where(col(User.id) == caller_of(session).id)
-    session.exec(user.values(stamp=new_stamp(), updated_at=User.updated_at))  # no other change
-
 
 # Items ----------------------------------------------------------------------------------
 
@@ -1297,6 +1253,50 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
     return add(
         session, Payment(order_id=order_id, account_id=account.id, amount=order.total_amount)
     )
+
+
+# Service --------------------------------------------------------------------------------
+
+
+@app.get("/", dependencies=[Public], tags=["service"])
+async def read_root() -> dict[str, str]:
+    """Say what this is."""
+    return {"message": app.title, "docs": "/docs", "version": app.version}
+
+
+@app.get("/health", dependencies=[Public], tags=["service"])
+async def read_health() -> dict[str, Any]:
+    """Whether the process answers (liveness). Asks no database."""
+    use = database.pool_use()
+    used, size = use["checked_out"], use["pool_size"]
+    numbers = {"pool_size": size, "connections_in_use": used, "connections_available": size - used}
+    return {"status": "healthy", "database": numbers}
+
+
+@app.get("/health/db", dependencies=[Public], tags=["service"])
+def read_database_health(session: Read) -> dict[str, Any]:
+    """Whether requests can be served (readiness): 503 when the database is away or outdated."""
+    revision = migrations.check(session.connection())
+    use = database.pool_use()
+    stressed = use["checked_out"] >= use["pool_size"]
+    return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
+
+
+@app.post("/token", dependencies=[Public], tags=["access"], responses=problems(400, 401, 429, 503))
+async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Token:
+    """Log in with a username or an e-mail address: a token for `Authorization: Bearer`.
+
+    It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
+    failures for a name or from an address within 5 minutes, the right password is a 429 too.
+    """
+    return await log_ins.log_in(request, form)
+
+
+@app.post("/logout", dependencies=[Owner], tags=["access"], status_code=204)
+def log_out(session: Write) -> None:
+    """Log out everywhere: end all tokens of the user. In open mode there are none to end."""
+    user = update(User).where(col(User.id) == caller_of(session).id)
+    session.exec(user.values(stamp=new_stamp(), updated_at=User.updated_at))  # no other change
 
 
 # Admin ----------------------------------------------------------------------------------
