@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, get_args
 
-import fastapi
 from fastapi import Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +16,6 @@ from kit.context import Who, caching, context_of
 from kit.handler import Handler, TransactionRoute
 from kit.idempotency import answer_once
 from kit.json import ExactRequest
-from kit.lines import takes_file
 from kit.problems import invalid
 from kit.tables import Versioned
 from kit.transactions import transaction_of
@@ -35,15 +33,13 @@ class Route(TransactionRoute):
         super().__init__(path, endpoint, **options)
         section = path.split("/")[1]
         self.section = None if "{" in section else section
-        if (service := self.dependency_overrides_provider) and not self.param_convertors:
-            service.fixed_paths.add(path)
-        if service and takes_file(self):
-            service.file_paths.add(path)
         # What other dependencies do takes time, so who calls is looked up before them.
         self.admits_first = not self.new_session or self.has_others
         self.writes = bool(self.new_session and self.new_session.writes)
         model = self.response_model
         self.tagged = isinstance(model, type) and issubclass(model, Versioned)
+        if service := self.dependency_overrides_provider:
+            service.note(self)
 
     @property
     def who(self) -> Who:
@@ -107,13 +103,6 @@ class Route(TransactionRoute):
             return response
 
         return handle_exactly
-
-
-class APIRouter(fastapi.APIRouter):
-    """FastAPI's, with routes of this kind: for `app.include_router`."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"route_class": Route, **options})
 
 
 def undeclared(route: Any) -> str:

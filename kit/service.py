@@ -23,6 +23,7 @@ from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
 from kit.front import Front
+from kit.lines import takes_file
 from kit.local import OnlyHere
 from kit.migrations import Migrations
 from kit.openapi import HEADERS, document
@@ -71,6 +72,13 @@ class Service(FastAPI):
             told = list(HEADERS)
             self.add_middleware(CORSMiddleware, origins, **every, expose_headers=told)
         self.add_middleware(OnlyHere, settings=settings)
+
+    def note(self, route: Route) -> None:
+        """Take note of what has to be known of a route before it is found."""
+        if not route.param_convertors:
+            self.fixed_paths.add(route.path)
+        if takes_file(route):
+            self.file_paths.add(route.path)
 
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = self.openapi_schema or document(self)

@@ -1,5 +1,6 @@
 """A route that says nothing about access stops the start, wherever it is defined."""
 
+import functools
 from decimal import Decimal
 from typing import Any
 
@@ -22,10 +23,11 @@ def count(session: Read) -> int:
     return len(session.exec(select(Item)).all())
 
 
+ROUTERS = [fastapi.APIRouter, functools.partial(fastapi.APIRouter, route_class=kit.Route)]
 REFUSED = "open_door has to say once who may call it: dependencies=\\[Anyone\\]"
 
 
-@pytest.mark.parametrize("router", [fastapi.APIRouter, kit.APIRouter])
+@pytest.mark.parametrize("router", ROUTERS)
 def test_a_route_that_does_not_say_who_may_call_it_stops_the_start(
     bare_app: kit.Service, router: Any
 ) -> None:
@@ -47,7 +49,7 @@ def test_a_websocket_or_a_mount_stops_the_start_too(bare_app: kit.Service) -> No
         bare_app.include_router(sockets)
 
 
-@pytest.mark.parametrize("router", [fastapi.APIRouter, kit.APIRouter])
+@pytest.mark.parametrize("router", ROUTERS)
 def test_included_routers_work_as_fastapi_says(bare_app: kit.Service, router: Any) -> None:
     inner, outer = router(tags=["inner"]), router(prefix="/outer", responses={418: {}})
     inner.get("/items/count", dependencies=[Anyone])(count)
@@ -67,7 +69,7 @@ def test_a_router_can_say_for_its_routes_who_may_call_them(bare_app: kit.Service
         ("stricter", [Owner], [Superuser]),
         ("never_weaker", [Superuser], [Anyone]),
     ):
-        router = kit.APIRouter(prefix=f"/{name}", dependencies=of_router)
+        router = fastapi.APIRouter(prefix=f"/{name}", dependencies=of_router)
         router.get("/", dependencies=of_route)(count)
         bare_app.include_router(router)
     who = {r.path: r.who for r in bare_app.routes if isinstance(r, kit.Route)}
