@@ -80,7 +80,7 @@ from kit.problems import (
     unauthorized,
 )
 from kit.reading import AsyncReading
-from kit.route import Route
+from kit.route import APIRouter, Route
 from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows, try_insert
 from kit.search import base_slug, contains, free_slug, slug_for
 from kit.service import Service

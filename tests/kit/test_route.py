@@ -1,6 +1,5 @@
 """A route that says nothing about access stops the start, wherever it is defined."""
 
-import functools
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +22,7 @@ def count(session: Read) -> int:
     return len(session.exec(select(Item)).all())
 
 
-ROUTERS = [fastapi.APIRouter, functools.partial(fastapi.APIRouter, route_class=kit.Route)]
+ROUTERS = [fastapi.APIRouter, kit.APIRouter]
 REFUSED = "open_door has to say once who may call it: dependencies=\\[Anyone\\]"
 
 
