@@ -9,7 +9,9 @@ A test runs on one database, SQLite. It is marked `every_database` where the cod
 to the database what differs between them: constraints and what they are called, collations and
 search, locks, decimals, times, order and paging, plans, the drivers' errors and types. It is
 marked `system` where it needs more than Python: other programs, the minutes of large files, many
-clients at once, processes that are killed. A mark is at the top of a file or on the test;
+clients at once, processes that are killed. It is marked `needs("posts")` where it is about that
+section and stands in the file of another one: without the section it is left out (see docs/own.md).
+A mark is at the top of a file or on the test;
 `every_database("sqlite", "postgresql")` leaves the third one out.
 """
 
@@ -96,7 +98,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    chosen = [item for item in items if is_chosen(item, rest=config.option.rest)]
+    rest = config.option.rest
+    chosen = [item for item in items if is_chosen(item, rest=rest) and is_possible(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in {*chosen}])
     items[:] = chosen
 
@@ -108,6 +111,22 @@ def is_chosen(item: pytest.Item, *, rest: bool) -> bool:
         return False  # no database of its kind is named
     is_elsewhere = kind_of(parameters.get("database", SQLITE)) != "sqlite"
     return is_system or is_elsewhere if rest else not is_system
+
+
+# The sections of the shop: a test that needs one is left out where it has been taken out.
+SECTIONS = {
+    tag for path in main.app.openapi()["paths"].values() for o in path.values() for tag in o["tags"]
+}
+
+
+def needing(section: str, *values: Any) -> Any:
+    """These values for a parametrized test, where there is such a section."""
+    return pytest.param(*values, marks=pytest.mark.needs(section))
+
+
+def is_possible(item: pytest.Item) -> bool:
+    needed = {name for mark in item.iter_markers("needs") for name in mark.args}
+    return needed <= SECTIONS
 
 
 def pytest_collection_finish() -> None:
@@ -258,6 +277,8 @@ class Make:
         self.client, self.counts = client, Counter[str]()
 
     def __call__(self, collection: str, **fields: Json) -> Json:
+        if collection not in SECTIONS:  # which has been taken out
+            return {}
         self.counts[collection] += 1
         n = self.counts[collection]
         defaults: dict[str, Json] = {

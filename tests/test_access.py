@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Build, Json, Make, log_in, pages, three_users
+from conftest import Build, Json, Make, log_in, needing, pages, three_users
 from document import OPERATIONS, ROUTES, asked, complete, example_of, media_of
 from servers import Process
 from sqlmodel import SQLModel
@@ -498,6 +498,7 @@ def problem_of(response: httpx2.Response) -> Json:
     return response.json()
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.parametrize(
     ("path", "body", "account"),
     [
@@ -537,11 +538,11 @@ def listed(client: httpx2.Client, path: str, headers: dict[str, str]) -> tuple[J
         ("/notifications/", [1, 3, 4], [2, 5, 6]),
         ("/notifications/?user_id=1", [1, 3, 4], []),
         ("/notifications/?order_id=2", [], [2]),
-        ("/accounts/", [1], [2]),
-        ("/accounts/?user_id=2", [], [2]),
-        ("/transfers/", [1], [2]),
-        ("/transfers/?account_id=2", [1], [2]),
-        ("/transfers/?account_id=9", [], []),
+        needing("accounts", "/accounts/", [1], [2]),
+        needing("accounts", "/accounts/?user_id=2", [], [2]),
+        needing("transfers", "/transfers/", [1], [2]),
+        needing("transfers", "/transfers/?account_id=2", [1], [2]),
+        needing("transfers", "/transfers/?account_id=9", [], []),
     ],
 )
 def test_a_list_has_and_counts_a_users_own_rows_alone(
@@ -566,6 +567,7 @@ def test_the_pages_of_a_list_have_a_users_own_rows_alone(
         del shop.headers["Authorization"]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_the_rows_that_a_user_is_shown_are_whole(shop: httpx2.Client, callers: Callers) -> None:
     def shown(path: str) -> Json:
         rows = shop.get(path, headers=callers.ann).json()
@@ -592,6 +594,7 @@ def test_the_rows_that_a_user_is_shown_are_whole(shop: httpx2.Client, callers: C
     assert (numbers["total_orders"], numbers["total_revenue"]) == (2, 10.0)
 
 
+@pytest.mark.needs("posts", "tags")
 def test_posts_are_listed_when_they_are_published_or_ones_own(
     shop: httpx2.Client, callers: Callers
 ) -> None:
@@ -640,6 +643,7 @@ def test_a_user_changes_everything_but_their_rights(shop: httpx2.Client, callers
     assert (replaced["is_superuser"], replaced["is_active"]) == (False, True)
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_a_user_pays_and_cancels_and_the_superuser_does_the_rest(
     shop: httpx2.Client, callers: Callers
 ) -> None:
@@ -694,7 +698,7 @@ def test_what_was_answered_to_a_user_is_gone_with_them(
     shop: httpx2.Client, callers: Callers, method: str, path: str
 ) -> None:
     with db.database.writer.engine.begin() as connection:
-        for table in ("payment", "transfer", "account"):
+        for table in {*SQLModel.metadata.tables} & {"payment", "transfer", "account"}:
             connection.exec_driver_sql(f"DELETE FROM {table}")
     for user, headers in ((1, callers.ann), (2, callers.bob)):
         body = {"user_id": user, "items": LINES, "shipping_address": f"{user} Long Lane"}

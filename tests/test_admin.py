@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Build, Json, Make, log_in
+from conftest import SECTIONS, Build, Json, Make, log_in, needing
 from document import PATHS, complete, example_of, media_of
 
 import db
@@ -189,7 +189,9 @@ def fill(make: Make) -> None:
     make("transfers", from_account_id=1, to_account_id=2, amount=1.5)
     make("orders", user_id=1, items=[{"product_id": 1, "quantity": 2}])
     make("orders", user_id=2, items=[{"product_id": 1, "quantity": 3}])
-    assert make.client.post("/orders/2/payments", json={"account_id": 1}).status_code == 201
+    if "payments" in SECTIONS:
+        paid = make.client.post("/orders/2/payments", json={"account_id": 1})
+        assert paid.status_code == 201
     complete(make.client)
 
 
@@ -261,27 +263,27 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
         ("category/list", 3, ["Outdoor", ""]),
         ("product/list", 5, ["Tents", "Outdoor"]),
         ("order/list", 2, ["bob", "Ann"]),
-        ("post/list", 2, ["Ann"]),
-        ("account/list", 1, ["bob", "Ann"]),
-        ("notification/list", 1, ["bob", "bob", "Ann"]),
-        ("transfer/list", 1, ["Ann, account 1"]),
-        ("payment/list", 2, ["Ann, account 1"]),
+        needing("posts", "post/list", 2, ["Ann"]),
+        needing("accounts", "account/list", 1, ["bob", "Ann"]),
+        needing("payments", "notification/list", 1, ["bob", "bob", "Ann"]),
+        needing("transfers", "transfer/list", 1, ["Ann, account 1"]),
+        needing("payments", "payment/list", 2, ["Ann, account 1"]),
         ("product/list?search=lAMp", 1, ["Lamp"]),
         ("product/list?search=t-1", 1, ["Tent"]),
         ("user/list?search=o'har", 1, ["Ann"]),
         ("user/list?search=EXAMPLE.com", 1, ["bob", "Ann"]),
         ("order/list?search=ord-", 0, ["2", "1"]),
-        ("post/list?search=new", 0, ["1"]),
+        needing("posts", "post/list?search=new", 0, ["1"]),
         ("order/list?search=BOB", 0, ["2"]),
-        ("post/list?search=ann", 0, ["1"]),
-        ("account/list?search=bob", 1, ["bob"]),
+        needing("posts", "post/list?search=ann", 0, ["1"]),
+        needing("accounts", "account/list?search=bob", 1, ["bob"]),
         ("notification/list?search=ann", 1, ["Ann"]),
-        ("transfer/list?search=ann", 2, ["bob, account 2"]),
-        ("transfer/list?search=bob", 1, []),
-        ("payment/list?search=ord-", 2, ["Ann, account 1"]),
+        needing("transfers", "transfer/list?search=ann", 2, ["bob, account 2"]),
+        needing("transfers", "transfer/list?search=bob", 1, []),
+        needing("payments", "payment/list?search=ord-", 2, ["Ann, account 1"]),
         ("category/list?parent_id=1", 3, ["Outdoor"]),
-        ("transfer/list?status=completed", 1, ["Ann, account 1"]),
-        ("order/list?status=confirmed", 0, ["2"]),
+        needing("transfers", "transfer/list?status=completed", 1, ["Ann, account 1"]),
+        needing("payments", "order/list?status=confirmed", 0, ["2"]),
         ("order/list?status=__all", 0, ["2", "1"]),
         ("user/list?is_superuser=true", 0, []),
         ("user/list?is_active=true", 0, ["2", "1"]),
@@ -289,18 +291,18 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
         ("product/list?sortBy=price&sort=desc", 1, ["Tent", "Lamp"]),
         ("order/list?pageSize=1&page=2", 0, ["1"]),
         ("order/list?created=Past day", 0, ["2", "1"]),
-        ("order/list?created=Past day&status=pending", 0, ["1"]),
+        needing("payments", "order/list?created=Past day&status=pending", 0, ["1"]),
         ("user/list?created=__all", 0, ["2", "1"]),
-        ("post/list?created=Past week", 0, ["1"]),
+        needing("posts", "post/list?created=Past week", 0, ["1"]),
         ("product/list?stock=Low", 1, ["Tent"]),
         ("product/list?stock=None left", 1, []),
-        ("tag/list?used_by_posts=Yes", 1, ["Sale"]),
-        ("tag/list?used_by_posts=No", 1, []),
-        ("account/list?balance=Empty", 0, []),
-        ("account/list?balance=Not empty&search=bob", 0, ["2"]),
-        ("payment/list?refunded=No", 0, ["1"]),
-        ("payment/list?refunded=Yes", 0, []),
-        ("payment/list?search=ann", 0, ["1"]),
+        needing("tags", "tag/list?used_by_posts=Yes", 1, ["Sale"]),
+        needing("tags", "tag/list?used_by_posts=No", 1, []),
+        needing("accounts", "account/list?balance=Empty", 0, []),
+        needing("accounts", "account/list?balance=Not empty&search=bob", 0, ["2"]),
+        needing("payments", "payment/list?refunded=No", 0, ["1"]),
+        needing("payments", "payment/list?refunded=Yes", 0, []),
+        needing("payments", "payment/list?search=ann", 0, ["1"]),
     ],
 )
 def test_lists_show_relations_by_name_search_filter_sort_and_page(
@@ -332,7 +334,7 @@ def test_large_numbers_have_their_thousands_apart(browser: httpx2.Client, make: 
 
 
 def test_an_empty_list_says_so(browser: httpx2.Client) -> None:
-    assert "Nothing here" in browser.get("/admin/tag/list").text
+    assert "Nothing here" in browser.get("/admin/item/list").text
 
 
 @pytest.mark.every_database
@@ -365,9 +367,9 @@ def test_pages_have_twenty_rows_and_lead_to_the_others(browser: httpx2.Client, m
     [
         ("order/details/1", ["Ann", "2 x Lamp, 20.00"]),
         ("product/details/2", ["Tents", "99.50"]),
-        ("post/details/1", ["Ann", "Sale"]),
-        ("payment/details/1", ["Ann, account 1", "30.00"]),
-        ("transfer/details/1", ["Ann, account 1", "bob, account 2", "1.50"]),
+        needing("posts", "post/details/1", ["Ann", "Sale"]),
+        needing("payments", "payment/details/1", ["Ann, account 1", "30.00"]),
+        needing("transfers", "transfer/details/1", ["Ann, account 1", "bob, account 2", "1.50"]),
     ],
 )
 def test_details_show_relations_by_name(shop: httpx2.Client, path: str, shown: list[str]) -> None:
@@ -391,11 +393,11 @@ def test_what_is_secret_of_a_user_is_on_no_page(shop: httpx2.Client) -> None:
     ("lookup", "text"),
     [
         ("order/ajax/lookup?name=user_id&term=AN", "Ann"),
-        ("post/ajax/lookup?name=tag_ids&term=sal", "Sale"),
+        needing("posts", "post/ajax/lookup?name=tag_ids&term=sal", "Sale"),
         ("product/ajax/lookup?name=category_id&term=tent", "Tents"),
         ("order/ajax/lookup?name=user_id&term=O'HAR", "Ann"),
-        ("payment/ajax/lookup?name=account_id&term=bob", "bob, account 2"),
-        ("transfer/ajax/lookup?name=to_account_id&term=AN", "Ann, account 1"),
+        needing("payments", "payment/ajax/lookup?name=account_id&term=bob", "bob, account 2"),
+        needing("transfers", "transfer/ajax/lookup?name=to_account_id&term=AN", "Ann, account 1"),
     ],
 )
 def test_names_are_looked_up_for_a_form(shop: httpx2.Client, lookup: str, text: str) -> None:
@@ -421,8 +423,12 @@ POST = {"title": "Hello", "content": "<b>Hi</b>\nthere", "author_id": "2", "tag_
         ("user", EVE, {"full_name": "Eve"}, {"full_name": "Eve", "email": "eve@example.com"}),
         ("category", {"name": "X Y", "parent_id": "1"}, {}, {"slug": "x-y", "parent_id": 1}),
         ("product", PAN, {"stock_quantity": "7"}, {"sku": "P-1", "stock_quantity": 7}),
-        ("post", POST, {"status": "published"}, {"status": "published", "tags": [1]}),
-        ("tag", {"name": "New"}, {"name": "Newest"}, {"name": "Newest", "slug": "new"}),
+        needing(
+            "posts", "post", POST, {"status": "published"}, {"status": "published", "tags": [1]}
+        ),
+        needing(
+            "tags", "tag", {"name": "New"}, {"name": "Newest"}, {"name": "Newest", "slug": "new"}
+        ),
     ],
 )
 def test_rows_are_created_changed_and_deleted_with_forms(
@@ -465,13 +471,23 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         ("product/create", {"stock_quantity": "1.5"}, "stock_quantity", "a valid integer"),
         ("product/create", {"category_id": "9" * 30}, "category_id", "valid integer"),
         ("product/create", {"category_id": "1' OR 1=1"}, "category_id", "a valid integer"),
-        ("post/create", {"title": "x", "status": "odd"}, "status", "Not a valid choice"),
-        ("post/create", {"title": "x", "tag_ids": "x,1"}, "tag_ids", "a valid integer"),
-        ("post/create", {"title": "x"}, "author_id", ""),
+        needing(
+            "posts", "post/create", {"title": "x", "status": "odd"}, "status", "Not a valid choice"
+        ),
+        needing(
+            "posts", "post/create", {"title": "x", "tag_ids": "x,1"}, "tag_ids", "a valid integer"
+        ),
+        needing("posts", "post/create", {"title": "x"}, "author_id", ""),
         ("order/create", {"user_id": "1", "lines": "x" * 5001}, "lines", "at most 5000"),
         ("order/edit/1", {"status": "odd"}, "status", "Not a valid choice"),
-        ("account/create", {"user_id": "1", "balance": "-1"}, "balance", "greater than or eq"),
-        ("transfer/create", {"amount": "0"}, "amount", "greater than 0"),
+        needing(
+            "accounts",
+            "account/create",
+            {"user_id": "1", "balance": "-1"},
+            "balance",
+            "greater than or eq",
+        ),
+        needing("transfers", "transfer/create", {"amount": "0"}, "amount", "greater than 0"),
     ],
 )
 def test_what_the_api_refuses_is_told_at_the_field(
@@ -493,18 +509,40 @@ def test_what_the_api_refuses_is_told_at_the_field(
         ("category/create", {"name": "Outdoor"}, "already exists"),
         ("category/edit/1", {"parent_id": "2"}, "cannot be its own ancestor"),
         ("product/create", {"name": "x", "price": "1", "sku": "x", "category_id": "9"}, "category"),
-        ("post/create", {"title": "x", "content": "x", "author_id": "99"}, "author_id refers to"),
+        needing(
+            "posts",
+            "post/create",
+            {"title": "x", "content": "x", "author_id": "99"},
+            "author_id refers to",
+        ),
         ("order/create", {"user_id": "1", "lines": "T-1 4"}, "Insufficient stock for 'Tent'"),
         ("order/create", {"user_id": "1", "lines": "T-1 x"}, "is no SKU and a number: T-1 x"),
         ("order/create", {"user_id": "1", "lines": "T-9 1"}, "No product has the SKU T-9"),
         ("order/create", {"user_id": "1", "lines": "\n\n"}, "at least 1 item"),
         ("order/create", {"user_id": "9", "lines": "T-1 1"}, "User 9 not found"),
         ("order/edit/1", {"status": "delivered"}, "from pending to delivered"),
-        ("order/edit/2", {"status": "pending"}, "from confirmed to pending"),
-        ("transfer/create", {"from": "2", "to": "1", "amount": "99"}, "Insufficient funds"),
-        ("transfer/create", {"from": "1", "to": "1", "amount": "1"}, "to the same account"),
-        ("payment/create", {"order_id": "1", "account_id": "2"}, "Insufficient funds"),
-        ("payment/create", {"order_id": "2", "account_id": "1"}, "Only a pending order"),
+        needing("payments", "order/edit/2", {"status": "pending"}, "from confirmed to pending"),
+        needing(
+            "transfers",
+            "transfer/create",
+            {"from": "2", "to": "1", "amount": "99"},
+            "Insufficient funds",
+        ),
+        needing(
+            "transfers",
+            "transfer/create",
+            {"from": "1", "to": "1", "amount": "1"},
+            "to the same account",
+        ),
+        needing(
+            "payments", "payment/create", {"order_id": "1", "account_id": "2"}, "Insufficient funds"
+        ),
+        needing(
+            "payments",
+            "payment/create",
+            {"order_id": "2", "account_id": "1"},
+            "Only a pending order",
+        ),
     ],
 )
 def test_the_rules_of_the_shop_hold_in_forms_too(
@@ -533,6 +571,7 @@ def test_an_order_takes_from_the_stock_and_gives_it_back_when_it_is_cancelled(
     assert client.get("/orders/3").status_code == 404
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.every_database
 def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
     shop: httpx2.Client, client: httpx2.Client
@@ -548,6 +587,7 @@ def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
     assert client.get("/accounts/1").json()["balance"] == balances[0] + 20
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.parametrize("entity", ["transfer", "payment"])
 def test_money_that_moved_cannot_be_changed(shop: httpx2.Client, entity: str) -> None:
     token = found(r'"X-CSRF-Token": "([^"]+)"', shop.get("/admin/").text)
@@ -562,6 +602,7 @@ def test_money_that_moved_cannot_be_changed(shop: httpx2.Client, entity: str) ->
     assert not [link for link in links if "/edit/" in link or "/delete" in link]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.parametrize("id", ["1", "2"])
 def test_an_account_is_edited_and_deleted_as_long_as_no_money_has_moved_there(
     shop: httpx2.Client, client: httpx2.Client, id: str
@@ -578,6 +619,7 @@ def test_an_account_is_edited_and_deleted_as_long_as_no_money_has_moved_there(
     assert client.get("/accounts/").json() == before
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_an_account_that_only_paid_is_not_edited(
     shop: httpx2.Client, client: httpx2.Client, make: Make
 ) -> None:
@@ -617,7 +659,9 @@ def test_rows_are_deleted_all_together_or_not_at_all(
     assert [product["id"] for product in client.get("/products/").json()] == [1, 2]
 
 
-@pytest.mark.parametrize("path", ["post/create", "post/edit/1", "product/create", "order/edit/1"])
+@pytest.mark.parametrize(
+    "path", ["user/create", "product/edit/1", "product/create", "order/edit/1"]
+)
 def test_a_file_for_a_field_is_refused(shop: httpx2.Client, path: str) -> None:
     fields = Page(shop.get(f"/admin/{path}").text).fields
     for name in set(fields) - {"csrf_token"}:
@@ -626,6 +670,7 @@ def test_a_file_for_a_field_is_refused(shop: httpx2.Client, path: str) -> None:
         assert response.status_code == 400, name
 
 
+@pytest.mark.needs("posts", "tags")
 def test_a_text_keeps_its_line_breaks_when_it_is_edited(
     shop: httpx2.Client, client: httpx2.Client
 ) -> None:
@@ -664,7 +709,8 @@ def test_a_list_shows_no_text_of_others(shop: httpx2.Client) -> None:
 
 @pytest.mark.every_database
 def test_a_deletion_that_is_refused_says_why(shop: httpx2.Client, client: httpx2.Client) -> None:
-    assert remove(shop, "user", "1") == "User is still referred to by account.user_id"
+    if "accounts" in SECTIONS:
+        assert remove(shop, "user", "1") == "User is still referred to by account.user_id"
     assert "still referred to by" in remove(shop, "product", "1")
     assert remove(shop, "item", "9") != ""
     assert client.get("/users/1").status_code == client.get("/products/1").status_code == 200
@@ -896,6 +942,7 @@ def test_no_deletion_is_a_fault(shop: httpx2.Client, client: httpx2.Client, bad:
     assert len(client.get("/orders/").json()) == 2
 
 
+@pytest.mark.needs("posts", "tags")
 def test_what_is_stored_is_escaped_where_it_is_shown(
     browser: httpx2.Client, client: httpx2.Client, make: Make
 ) -> None:

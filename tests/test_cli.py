@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import KEY, Make, log_in
+from conftest import KEY, SECTIONS, Make, log_in
 from databases import HOME, SCRATCH
 from servers import free_port, serving
 from typer.testing import CliRunner
@@ -65,15 +65,18 @@ def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(client: httpx2
     lasting = summary["total_orders"] - summary["orders_by_status"]["cancelled"]
     assert sum(day["orders"] for day in days) == lasting
     assert len(client.get("/categories/tree").json()) == 5
-    assert (total("notifications"), total("transfers"), total("accounts")) == ("90", "3", "7")
+    assert total("notifications") == "90"
     assert client.get("/items/").json() != []
+    new = {"name": "New", "price": 1, "sku": "NEW-1"}
+    assert client.post("/products/", json=new).json()["id"] == 61
+    if "payments" not in SECTIONS:
+        return
+    assert (total("transfers"), total("accounts")) == ("3", "7")
     paid = next(o["id"] for o in client.get("/orders/").json() if o["status"] == "delivered")
     [payment] = client.get(f"/orders/{paid}/payments").json()
     order = client.get(f"/orders/{paid}").json()
     account = client.get(f"/accounts/{payment['account_id']}").json()
     assert (payment["amount"], account["user_id"]) == (order["total_amount"], order["user_id"])
-    new = {"name": "New", "price": 1, "sku": "NEW-1"}
-    assert client.post("/products/", json=new).json()["id"] == 61
 
 
 MEMORY = Path("/proc/self/status")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Json, Make
+from conftest import SECTIONS, Json, Make, needing
 from document import filled
 from servers import (
     at_once,
@@ -38,6 +38,7 @@ REQUESTS: dict[str, tuple[str, Json, Json]] = {
     "payments": ("/orders/1/payments", PAYMENT, {"account_id": 2}),
     "transfers": ("/transfers/", TRANSFER, TRANSFER | {"amount": 11}),
 }
+REQUESTS = {name: request for name, request in REQUESTS.items() if name in SECTIONS}
 each_request = pytest.mark.parametrize(
     ("path", "body", "other"), list(REQUESTS.values()), ids=list(REQUESTS)
 )
@@ -130,6 +131,7 @@ def test_a_request_sent_again_gets_the_first_answer_and_does_nothing(
     assert keys() == ["key"]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_a_key_changes_nothing_about_the_first_answer(shop: httpx2.Client) -> None:
     first = send(shop, "/orders/", ORDER)
     assert (first.headers["Location"], first.headers["ETag"]) == ("/orders/3", '"1"')
@@ -189,6 +191,7 @@ def test_another_body_with_the_same_key_is_422_and_changes_nothing(
     assert is_repeated(send(shop, path, body), first)
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_another_order_in_the_path_with_the_same_key_is_422(shop: httpx2.Client) -> None:
     assert send(shop, "/orders/1/payments", PAYMENT).status_code == 201
     done = state(shop)
@@ -197,6 +200,7 @@ def test_another_order_in_the_path_with_the_same_key_is_422(shop: httpx2.Client)
     assert state(shop) == done
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_a_key_belongs_to_its_route(shop: httpx2.Client) -> None:
     firsts = {path: send(shop, path, body) for path, body, _ in REQUESTS.values()}
     for path, body, _ in REQUESTS.values():
@@ -266,10 +270,14 @@ def test_two_keys_are_422_and_nothing_is_done(shop: httpx2.Client) -> None:
             400,
             "Insufficient stock for 'Product 1'. Available: 10, Requested: 11",
         ),
-        ("/orders/9/payments", PAYMENT, 404, "Order not found"),
-        ("/orders/1/payments", {"account_id": 9}, 404, "Account 9 not found"),
-        ("/transfers/", TRANSFER | {"to_account_id": 9}, 404, "Account 9 not found"),
-        ("/transfers/", TRANSFER | {"amount": 100.01}, 400, "Insufficient funds"),
+        needing("payments", "/orders/9/payments", PAYMENT, 404, "Order not found"),
+        needing("payments", "/orders/1/payments", {"account_id": 9}, 404, "Account 9 not found"),
+        needing(
+            "transfers", "/transfers/", TRANSFER | {"to_account_id": 9}, 404, "Account 9 not found"
+        ),
+        needing(
+            "transfers", "/transfers/", TRANSFER | {"amount": 100.01}, 400, "Insufficient funds"
+        ),
     ],
 )
 def test_a_refused_request_leaves_its_key_for_another(
@@ -287,6 +295,7 @@ def test_a_refused_request_leaves_its_key_for_another(
     assert is_repeated(send(shop, path, body), first)
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_an_invalid_body_leaves_its_key_for_another(shop: httpx2.Client) -> None:
     assert send(shop, "/transfers/", TRANSFER | {"amount": 0}).status_code == 422
     assert keys() == []
@@ -304,6 +313,7 @@ def test_a_refused_order_works_under_its_key_when_there_is_stock(shop: httpx2.Cl
     assert shop.get("/products/1").json()["stock_quantity"] == 0
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_a_refused_payment_works_under_its_key_when_there_is_money(shop: httpx2.Client) -> None:
     assert send(shop, "/transfers/", TRANSFER | {"amount": 100}, "all").status_code == 201
     assert send(shop, "/orders/1/payments", PAYMENT).status_code == 400
@@ -328,6 +338,7 @@ def test_the_answer_outlives_the_order(shop: httpx2.Client, deleted: bool) -> No
     assert state(shop) == done
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.parametrize("deleted", [False, True])
 def test_the_answer_outlives_the_payment(shop: httpx2.Client, deleted: bool) -> None:
     first = send(shop, "/orders/1/payments", PAYMENT)
@@ -358,7 +369,7 @@ def test_a_key_holds_for_24_hours(shop: httpx2.Client, path: str, body: Json, ot
 
 
 @pytest.mark.parametrize("again", ["body", "other"])
-@pytest.mark.parametrize("kind", ["orders", "transfers"])
+@pytest.mark.parametrize("kind", ["orders", needing("transfers", "transfers")])
 def test_after_24_hours_a_key_is_new(shop: httpx2.Client, kind: str, again: str) -> None:
     path, body, other = REQUESTS[kind]
     first = send(shop, path, body)
@@ -380,6 +391,7 @@ def test_a_key_that_has_expired_is_new_before_it_is_deleted(shop: httpx2.Client)
     assert is_repeated(send(shop, "/orders/", ORDER), first)
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_expired_keys_are_deleted_in_passing_a_hundred_at_a_time(shop: httpx2.Client) -> None:
     store_keys(*(f"fresh{n}" for n in range(3)), hours=23)
     store_keys(*(f"old{n}" for n in range(250)), hours=25)
@@ -449,6 +461,7 @@ def test_of_many_equal_orders_with_one_key_one_is_placed(
     assert stored_keys(stored) == [("key", 201)]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_of_many_equal_transfers_with_one_key_one_is_made(
     server: httpx2.Client, stored: sa.Engine
 ) -> None:
@@ -462,6 +475,7 @@ def test_of_many_equal_transfers_with_one_key_one_is_made(
     assert stored_keys(stored) == [("key", 201)]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_of_many_equal_payments_with_one_key_one_is_made(
     server: httpx2.Client, stored: sa.Engine
 ) -> None:

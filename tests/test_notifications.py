@@ -89,6 +89,7 @@ def test_every_change_of_the_status_notifies_the_user(
         assert status in notes[-1]["message"]
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 def test_paying_notifies_of_the_confirmation(client: httpx2.Client, make: Make) -> None:
     make("users")
     make("products")
@@ -194,6 +195,7 @@ def test_a_change_of_status_stands_when_its_notification_cannot_be_written(
     assert len(client.get("/notifications/").json()) == 1
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @faults
 def test_a_payment_and_its_refund_stand_when_their_notifications_cannot_be_written(
     client: httpx2.Client, make: Make, fault: Fault
