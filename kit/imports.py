@@ -7,6 +7,7 @@ made by another line, before it or after it. The table's constraints have the la
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Annotated, Any
 
 import pydantic
@@ -73,14 +74,15 @@ class Unique:
     def __init__(self, constraint: UniqueConstraint, key: Any) -> None:
         columns = list(constraint.columns)
         self.names = tuple(column.name for column in columns)
+        self.values = itemgetter(*self.names)  # one value, or a tuple of several
         # Looked up by one that is no foreign key: of these there may be very many with the same.
         asked = min(columns, key=lambda column: bool(column.foreign_keys))
         self.asked = asked.name
         self.found = select(*columns, key.label("owner")).where(asked.in_(bindparam("values")))
 
     def value(self, row: Mapping[str, Any]) -> Any:
-        values = tuple(row[name] for name in self.names)
-        return None if None in values else values if values[1:] else values[0]
+        found = self.values(row)
+        return None if isinstance(found, tuple) and None in found else found
 
 
 def uniques_of(table: Any, key: Any) -> list[Unique]:
@@ -121,7 +123,9 @@ class Target:
         optional = [n for n in infos if n not in ("id", *required) and not columns[n].computed]
         self.defaults = {name: infos[name].default for name in optional}
         self.factories: dict[str, Any] = {
-            name: factory for name in optional if (factory := infos[name].default_factory)
+            name: factory
+            for name in optional  # but for what is that of created_at
+            if (factory := infos[name].default_factory) and name != "updated_at"
         }
         self.settable = [name for name in self.fields if name not in KEPT]
         self.prepare(columns)
