@@ -5,12 +5,10 @@ A list of rooms, from the ground up, is in docs/kit.md.
 
 from kit.access import Access, Token, cookie, cookies_of
 from kit.commands import Commands
-from kit.conditions import on_condition
-from kit.context import Caller, context_of
+from kit.context import context_of
 from kit.credentials import Bodies, Columns, Credentials, new_stamp
 from kit.database import Database, NewSession
 from kit.driver_errors import kind_of
-from kit.feed import Feed
 from kit.fields import (
     MAX_INT,
     MAX_MONEY,
@@ -21,7 +19,6 @@ from kit.fields import (
     Email,
     Id,
     LongText,
-    Moment,
     Money,
     MoneyType,
     Name,
@@ -41,10 +38,8 @@ from kit.fields import (
 )
 from kit.files import TableFile
 from kit.filling import Total, filling
-from kit.front import POLICY
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts
-from kit.json import exact_json
 from kit.lines import FileFormat, Uploaded
 from kit.log_ins import LogIn, LogIns
 from kit.migrations import Migrations
@@ -72,7 +67,6 @@ from kit.paging import (
 from kit.problems import (
     BusyError,
     ConflictError,
-    InvalidValueError,
     bad_request,
     invalid,
     not_found,
@@ -82,7 +76,7 @@ from kit.problems import (
 from kit.reading import AsyncReading
 from kit.route import APIRouter, Route
 from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows, try_insert
-from kit.search import base_slug, contains, free_slug, slug_for
+from kit.search import contains, slug_for
 from kit.service import Service
 from kit.settings import Settings, read_settings
 from kit.streams import Events, Stream
@@ -94,9 +88,8 @@ from kit.tables import (
     Timestamps,
     Versioned,
     example,
-    has_changed,
     listed_by,
     listed_by_false,
     related,
 )
-from kit.transactions import allow_more_time, expect_many_rows, retry_on_conflict, transaction_of
+from kit.transactions import retry_on_conflict, transaction_of

@@ -201,7 +201,7 @@ def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -
     (copy / "tests" / "test_brands.py").write_text(f"{test}{MORE}")
     run([*commands, "make docs"], copy, env)
 
-    put(models_py, field, before="\n\nclass ProductBase(")
+    put(models_py, field, before="\n\nclass Product(")
     put(models_py, '"brand_id",', before='"category_id"),\n        listed_by_false("is_active")')
     put(main_py, children, before="\n\n# Products ---")
     text = main_py.read_text()
