@@ -1,5 +1,6 @@
-"""The settings, the two databases, and the sessions that a route can ask for.
+"""The settings, the two databases, the sessions that a route can ask for, and who may call it.
 
+    @app.get("/items/{item_id}", dependencies=[Anyone])
     def read_item(session: Read, item_id: Id) -> Item: ...
 
 A route is a plain function, and runs in one piece in a worker thread. With `Write` it is one
@@ -18,8 +19,18 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 import kit
-from kit import AsyncReading, Database, Migrations, NewSession, OnceSession, read_settings
-from models import IdempotencyKey
+from kit import (
+    Access,
+    AsyncReading,
+    Bodies,
+    Database,
+    LogIns,
+    Migrations,
+    NewSession,
+    OnceSession,
+    read_settings,
+)
+from models import IdempotencyKey, User
 
 
 class Settings(kit.Settings):
@@ -48,3 +59,18 @@ WriteLong = Annotated[Session, Depends(long_session)]
 Once = Annotated[Session, Depends(once_session)]
 # For `async def`: each statement for itself, and no writing.
 AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
+
+access = Access(database, User)
+log_ins = LogIns(access, User.username_key, User.email)
+bodies = Bodies(log_ins, username=User.username_key, email=User.email)  # with hashed passwords
+
+# Everybody, and whatever token they send is not looked at.
+Public = access.public
+# Everybody, logged in or not.
+Anyone = access.anyone
+# Users, who then find their own rows alone; and superusers.
+Owner = access.owner
+# The same for what a page of the admin asks for, whose token is in a cookie.
+OwnerOrPage = Depends(access.owner_or_page)
+# Users with is_superuser.
+Superuser = access.superuser

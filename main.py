@@ -26,21 +26,18 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Form, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, update
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, col, select
 
-from db import Once, Read, Write, WriteLong, async_session, database, migrations, settings
+import db
+from db import Anyone, Once, Owner, OwnerOrPage, Public, Read, Superuser, Write, WriteLong, database
 from kit import (
     KEY_SHARE,
     MAX_INT,
     MAX_MONEY,
     PLAIN,
-    Access,
-    Bodies,
-    ById,
     Columns,
     Commands,
     ConflictError,
@@ -51,7 +48,6 @@ from kit import (
     Id,
     ImportCounts,
     LogIn,
-    LogIns,
     Money,
     Paged,
     PageNumber,
@@ -156,12 +152,7 @@ from models import (
     UserUpdate,
 )
 
-app = Service(database, migrations, async_session, version="1.0.0")
-access = Access(database, User)
-log_ins = LogIns(access, User.username_key, User.email)
-bodies = Bodies(log_ins, username=User.username_key, email=User.email)
-Public, Anyone, Owner, Superuser = access.public, access.anyone, access.owner, access.superuser
-OwnerOrPage = Depends(access.owner_or_page)
+app = Service(database, db.migrations, db.async_session, version="1.0.0")
 
 # Items ----------------------------------------------------------------------------------
 
@@ -222,10 +213,10 @@ def delete_item(session: Write, item_id: Id) -> None:
 # Users ----------------------------------------------------------------------------------
 
 # A body with its password hashed, which is done before the transaction begins.
-NewUser = Annotated[Columns, Depends(bodies.to_create(UserCreate))]
-NewUsers = Annotated[list[Columns], Depends(bodies.to_create_each(UserCreates))]
-ReplacedUser = Annotated[Columns, Depends(bodies.to_change(UserReplacement))]
-ChangedUser = Annotated[Columns, Depends(bodies.to_change(UserUpdate))]
+NewUser = Annotated[Columns, Depends(db.bodies.to_create(UserCreate))]
+NewUsers = Annotated[list[Columns], Depends(db.bodies.to_create_each(UserCreates))]
+ReplacedUser = Annotated[Columns, Depends(db.bodies.to_change(UserReplacement))]
+ChangedUser = Annotated[Columns, Depends(db.bodies.to_change(UserUpdate))]
 
 
 @app.get("/users/", dependencies=[Superuser])
@@ -370,7 +361,7 @@ users_file = TableFile(
 
 
 @app.get("/users/export", dependencies=[Superuser], **users_file.exports)
-def export_users(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+def export_users(session: Read, format: FileFormat = "csv") -> Response:
     """All users as a file, like products; without their passwords, so there is no import."""
     return users_file.export(session, format)
 
@@ -500,7 +491,7 @@ categories_file = TableFile(
 
 
 @app.get("/categories/export", dependencies=[Superuser], **categories_file.exports)
-def export_categories(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+def export_categories(session: Read, format: FileFormat = "csv") -> Response:
     """All categories as a file, like products; with the slug of the `parent`."""
     return categories_file.export(session, format)
 
@@ -684,7 +675,7 @@ products_file = TableFile(
 
 
 @app.get("/products/export", dependencies=[Superuser], **products_file.exports)
-def export_products(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+def export_products(session: Read, format: FileFormat = "csv") -> Response:
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
 
     In place of the category's id it has its slug. In CSV an apostrophe stands before text that
@@ -910,7 +901,7 @@ def undo_order(session: Session, order: Order) -> None:
 def list_notifications(
     session: Read,
     paging: Paged,
-    sort: ById = "id",
+    sort: Annotated[str, sortable("id")] = "id",
     user_id: Id | None = None,
     order_id: Id | None = None,
 ) -> list[Notification]:
@@ -923,7 +914,7 @@ def list_notifications(
     return page(session, query, paging, sort)
 
 
-new_notifications = Stream(app.feed(Notification), access.owner_or_page)
+new_notifications = Stream(app.feed(Notification), db.access.owner_or_page)
 
 
 @app.get(
@@ -1139,7 +1130,7 @@ tags_file = TableFile(
 
 
 @app.get("/tags/export", dependencies=[Superuser], **tags_file.exports)
-def export_tags(session: Read, format: FileFormat = "csv") -> StreamingResponse:
+def export_tags(session: Read, format: FileFormat = "csv") -> Response:
     """All tags as a file, like products."""
     return tags_file.export(session, format)
 
@@ -1155,7 +1146,10 @@ def import_tags(session: WriteLong, upload: Uploaded) -> ImportCounts:
 
 @app.get("/accounts/", dependencies=[Owner])
 def list_accounts(
-    session: Read, paging: Paged, sort: ById = "id", user_id: Id | None = None
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id")] = "id",
+    user_id: Id | None = None,
 ) -> list[Account]:
     """List accounts."""
     query = select(Account)
@@ -1193,7 +1187,10 @@ def deposit(account: Account, amount: Decimal) -> None:
 
 @app.get("/transfers/", dependencies=[Owner])
 def list_transfers(
-    session: Read, paging: Paged, sort: ById = "id", account_id: Id | None = None
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id")] = "id",
+    account_id: Id | None = None,
 ) -> list[Transfer]:
     """List transfers; `account_id` is where they come from or go to.
 
@@ -1276,7 +1273,7 @@ async def read_health() -> dict[str, Any]:
 @app.get("/health/db", dependencies=[Public], tags=["service"])
 def read_database_health(session: Read) -> dict[str, Any]:
     """Whether requests can be served (readiness): 503 when the database is away or outdated."""
-    revision = migrations.check(session.connection())
+    revision = db.migrations.check(session.connection())
     use = database.pool_use()
     stressed = use["checked_out"] >= use["pool_size"]
     return {"status": "stressed" if stressed else "healthy", **use, "revision": revision}
@@ -1289,7 +1286,7 @@ async def create_token(request: Request, form: Annotated[LogIn, Form()]) -> Toke
     It ends after TOKEN_TTL, or when the user changes the password or is deactivated. After 10
     failures for a name or from an address within 5 minutes, the right password is a 429 too.
     """
-    return await log_ins.log_in(request, form)
+    return await db.log_ins.log_in(request, form)
 
 
 @app.post("/logout", dependencies=[Owner], tags=["access"], status_code=204)
@@ -1534,10 +1531,10 @@ def top_spenders(session: Session) -> Table:
 
 admin = Admin(
     app,
-    log_ins,
+    db.log_ins,
     log_out,
     dashboard,
-    title=settings.app_name,
+    title=app.title,
     favicon_url="/static-offline-docs/favicon.png",
 )
 

@@ -52,7 +52,6 @@ from kit.ownership import (
     refuse_others,
 )
 from kit.paging import (
-    ById,
     NumberedPage,
     Paged,
     PageNumber,

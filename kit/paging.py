@@ -58,7 +58,6 @@ def sortable(*names: str) -> Any:
     )
 
 
-ById = Annotated[str, sortable("id")]
 Paged = Annotated[Paging, Query()]
 Skipped = Annotated[Skipping, Query()]
 

@@ -788,7 +788,8 @@ import asyncio
 from sqlmodel import col, func, select
 
 from db import AsyncRead
-from main import Anyone, app
+from db import Anyone
+from main import app
 from models import Item
 
 

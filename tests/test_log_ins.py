@@ -612,7 +612,7 @@ def test_the_current_password_is_that_of_the_user_whoever_has_the_name_by_then(
         return stored(BOB)
 
     ann = log_in(shop, "ann")
-    monkeypatch.setattr(main.log_ins, "user_of", bob)
+    monkeypatch.setattr(db.log_ins, "user_of", bob)
     body = {"password": "Password2", "current_password": "Password1"}
     refused = shop.patch(f"/users/{ANN}", json=body, headers=ann)
     assert (refused.status_code, refused.json()["detail"]) == (403, WRONG)

@@ -21,7 +21,6 @@ from sqlmodel import Session, SQLModel
 from test_contract import SORTS
 
 import db
-import main
 import models
 
 pytestmark = [pytest.mark.every_database("sqlite", "postgresql"), pytest.mark.system]
@@ -279,7 +278,7 @@ def test_the_lists_of_ones_own_read_and_sort_no_whole_table(
         user = session.get(models.User, 1)
         assert user is not None
         user.is_superuser = False
-        token = main.access.token_for(user).access_token
+        token = db.access.token_for(user).access_token
         session.expunge_all()
     seen.clear()
     response = app_client.get(filled(path), headers={"Authorization": f"Bearer {token}"})

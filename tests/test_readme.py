@@ -197,7 +197,7 @@ def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -
     put(main_py, admin, before="\n\nclass UserAdmin(")
     (async_route,) = blocks(section("An async route", "docs/kit.md"), "python")
     put(main_py, async_route, before="\n\n# Users ---")
-    put(main_py, "from db import AsyncRead", before="from db import Once,")
+    put(main_py, "from db import AsyncRead", before="from db import Anyone,")
     (copy / "tests" / "test_brands.py").write_text(f"{test}{MORE}")
     run([*commands, "make docs"], copy, env)
 

@@ -7,8 +7,7 @@ import pytest
 from tiny import get
 
 import kit
-from db import AsyncRead, Read
-from main import Anyone
+from db import Anyone, AsyncRead, Read
 from models import Item
 
 

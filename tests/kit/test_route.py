@@ -9,8 +9,7 @@ from sqlmodel import Session, SQLModel, StaticPool, create_engine, select
 from tiny import get, start
 
 import kit
-from db import Read, read_session
-from main import Anyone, Owner, Superuser, access
+from db import Anyone, Owner, Read, Superuser, access, read_session
 from models import Item
 
 
