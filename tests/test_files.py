@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 import httpx2
 import pytest
-from conftest import Json, Make, pages
+from conftest import Json, Make, needing, pages
 from document import columns_of, with_defaults
 from servers import Call, at_once, create_product, create_user, running, sender, statuses
 from test_hostile import VALUES, Request, assert_alike_everywhere
@@ -1373,6 +1373,7 @@ def test_of_a_file_and_a_request_that_move_categories_below_each_other_one_is_re
 
 @pytest.mark.every_database
 @FORMATS
+@pytest.mark.needs("posts", "tags")
 def test_tags_that_are_exported_wiped_and_imported_are_the_same(
     client: httpx2.Client, make: Make, format: str
 ) -> None:
@@ -1385,6 +1386,7 @@ def test_tags_that_are_exported_wiped_and_imported_are_the_same(
     assert counts(send(client, file, format_type(format), "tags")) == (0, len(before))
 
 
+@pytest.mark.needs("posts", "tags")
 def test_tags_are_exported_as_they_are(client: httpx2.Client, make: Make) -> None:
     make("tags", name="Big Sale")
     assert export(client, of="tags").text == "\ufeffid,name,slug\r\n1,Big Sale,big-sale\r\n"
@@ -1392,6 +1394,7 @@ def test_tags_are_exported_as_they_are(client: httpx2.Client, make: Make) -> Non
     assert json.loads(export(client, "jsonl", "tags").text) == tag
 
 
+@pytest.mark.needs("posts", "tags")
 @pytest.mark.every_database
 def test_the_posts_that_show_a_tag_change_with_it(client: httpx2.Client, make: Make) -> None:
     make("users")
@@ -1410,6 +1413,7 @@ def test_the_posts_that_show_a_tag_change_with_it(client: httpx2.Client, make: M
     assert after[0].json()["tags"][0]["name"] == "New"
 
 
+@pytest.mark.needs("posts", "tags")
 @pytest.mark.every_database
 @pytest.mark.parametrize(
     ("text", "places"),
@@ -1431,7 +1435,7 @@ def test_tags_that_are_wrong_are_refused(
     assert catalogue(client, "tags") == before
 
 
-@pytest.mark.parametrize("to", ["categories", "tags"])
+@pytest.mark.parametrize("to", ["categories", needing("tags", "tags")])
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
 def test_every_import_takes_more_than_a_mebibyte(
     client: httpx2.Client, to: str, prefix: str

@@ -569,7 +569,7 @@ def test_days_out_of_range_are_422(client: httpx2.Client, query: str) -> None:
     assert client.patch(f"/users/bulk/deactivate{query}").status_code == 422
 
 
-@pytest.mark.needs("accounts", "transfers", "payments")
+@pytest.mark.needs("accounts", "posts")
 def test_inactive_users_without_an_account_are_removed(client: httpx2.Client, make: Make) -> None:
     for _ in range(4):
         make("users")
@@ -619,7 +619,7 @@ def test_deleting_a_user_takes_posts_orders_and_notifications_along(
     assert client.get("/products/1").json()["stock_quantity"] == 3
 
 
-@pytest.mark.needs("accounts", "transfers", "payments")
+@pytest.mark.needs("accounts", "posts")
 def test_a_user_with_an_account_cannot_be_deleted(client: httpx2.Client, make: Make) -> None:
     user = make("users")
     make("posts", author_id=1)
