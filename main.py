@@ -23,11 +23,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Form, Query, Request, Response
 from fastapi.sse import EventSourceResponse
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, or_, update
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, col, select
 
@@ -45,6 +46,7 @@ from kit import (
     Email,
     Events,
     FileFormat,
+    Filling,
     Id,
     ImportCounts,
     LogIn,
@@ -71,6 +73,7 @@ from kit import (
     filling,
     first_or_404,
     get_or_404,
+    is_needed,
     is_own,
     lock_rows,
     new_stamp,
@@ -383,9 +386,7 @@ def deactivate_users(
 @app.delete("/users/bulk/inactive", dependencies=[Superuser])
 def delete_inactive_users(session: WriteLong) -> DeletedCount:
     """Delete the inactive users, except those with an account."""
-    retry_on_conflict(session, "account.user_id")  # one was opened just now
-    has_account = exists().where(col(Account.user_id) == User.id)
-    gone = delete(User).where(~col(User.is_active), ~has_account)
+    gone = delete(User).where(~col(User.is_active), ~is_needed(session, User))
     return DeletedCount(deleted_count=session.exec(gone).rowcount)
 
 
@@ -468,16 +469,6 @@ def read_category_tree(session: Read) -> Response:
             part = part.model_dump_json().removesuffix("}") + ',"children":['
         written.append(part)
     return Response("".join(written), media_type="application/json")
-
-
-@app.get("/categories/{category_id}/products", dependencies=[Anyone])
-def list_category_products(session: Read, paging: Paged, category_id: Id) -> CategoryProducts:
-    """A category's products, page by page, and how many they are."""
-    category = get_or_404(session, Category, category_id)
-    inside = select(Product).where(Product.category_id == category_id)
-    count = count_rows(session, inside)
-    products = page(session, inside, paging)
-    return CategoryProducts(category=category.name, product_count=count, products=products)
 
 
 categories_file = TableFile(
@@ -587,6 +578,16 @@ def update_product(session: Write, product_id: Id, data: ProductUpdate) -> Produ
 def delete_product(session: Write, product_id: Id) -> None:
     """Delete a product; not while an order refers to it."""
     session.delete(get_or_404(session, Product, product_id))
+
+
+@app.get("/categories/{category_id}/products", dependencies=[Anyone])
+def list_category_products(session: Read, paging: Paged, category_id: Id) -> CategoryProducts:
+    """A category's products, page by page, and how many they are."""
+    category = get_or_404(session, Category, category_id)
+    inside = select(Product).where(Product.category_id == category_id)
+    count = count_rows(session, inside)
+    products = page(session, inside, paging)
+    return CategoryProducts(category=category.name, product_count=count, products=products)
 
 
 @app.get("/products/page", dependencies=[Anyone], response_model=ProductPage)
@@ -886,12 +887,7 @@ def undo_order(session: Session, order: Order) -> None:
     lines = session.exec(select(OrderLine).where(OrderLine.order_id == order.id)).all()
     lock_rows(session, Product, [line.product_id for line in lines])
     move_stock(session, {line.product_id: line.quantity for line in lines})
-    unpaid = col(Payment.refunded_at).is_(None)
-    payments = session.exec(select(Payment).where(Payment.order_id == order.id, unpaid)).all()
-    accounts = lock_rows(session, Account, [payment.account_id for payment in payments])
-    for payment in payments:  # over the limit of a balance too: a refund is never refused
-        accounts[payment.account_id].balance += payment.amount
-        payment.refunded_at = now()
+    refund(session, order)
 
 
 # Notifications --------------------------------------------------------------------------
@@ -1252,6 +1248,16 @@ def create_payment(session: Once, order_id: Id, data: PaymentCreate) -> Payment:
     )
 
 
+def refund(session: Session, order: Order) -> None:
+    """Give back what was paid for an order, over the limit of a balance too."""
+    unpaid = col(Payment.refunded_at).is_(None)
+    payments = session.exec(select(Payment).where(Payment.order_id == order.id, unpaid)).all()
+    accounts = lock_rows(session, Account, [payment.account_id for payment in payments])
+    for payment in payments:
+        accounts[payment.account_id].balance += payment.amount
+        payment.refunded_at = now()
+
+
 # Service --------------------------------------------------------------------------------
 
 
@@ -1551,20 +1557,12 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
     with filling(database) as fill:
         fill(Item, len(DEMO_ITEMS), demo_items(dice))
+        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
         fill(Category, len(SHELVES), demo_categories())
         fill(Product, products, demo_products(products, dice, fill.ids(Category)))
-        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
-        fill(Account, users, demo_accounts(dice, fill.ids(User)))
-        fill(Transfer, users // 2, demo_transfers(users // 2, dice, fill.ids(Account)))
-        fill(Post, users // 2, demo_posts(users // 2, dice, fill.ids(User)))
-        fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
-        tags = fill.ids(Tag)
-        links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in fill.ids(Post))
-        fill(PostTag, users // 2, links)
-        if users and products:
-            accounts = dict(zip(fill.ids(User), fill.ids(Account), strict=True))
-            placed = demo_orders(fill.session, orders, dice, fill.ids(Product), accounts)
-            fill.count("order", orders, placed)
+        fill_orders(fill, orders)
+        fill_posts(fill, users // 2, dice)
+        fill_accounts(fill, dice)
     print(f"The password of every user is {password}")
 
 
@@ -1627,22 +1625,66 @@ def demo_users(count: int, dice: random.Random, password_hash: str) -> Iterator[
         }
 
 
-def demo_accounts(dice: random.Random, users: range) -> Iterator[dict[str, Any]]:
-    begin = now() - timedelta(days=DEMO_DAYS)
-    for id in users:
-        balance = Decimal(dice.randint(10_000, 500_000)) / 100
-        yield {"user_id": id, "balance": balance, "created_at": begin}
+def fill_orders(fill: Filling, count: int) -> None:
+    """Orders of the last days, with their lines and notifications."""
+    users, some = fill.ids(User), select(col(Product.id), col(Product.price)).limit(10_000)
+    goods = fill.session.exec(some).all()
+    made = partial(demo_orders, count if users and goods else 0, now(), users, goods)
+    fill(Order, count, (order for order, _ in made()))
+    placed = list(fill.session.exec(select(Order.id).order_by(col(Order.id))))
+    pairs = zip(placed, made(), strict=True)
+    lines = ({"order_id": id, **line} for id, (_, basket) in pairs for line in basket)
+    fill(OrderLine, None, lines)
+    pairs = zip(placed, made(), strict=True)
+    fill(Notification, count, (demo_notification(id, order) for id, (order, _) in pairs))
 
 
-def demo_transfers(count: int, dice: random.Random, accounts: range) -> Iterator[dict[str, Any]]:
+def demo_orders(
+    count: int, end: datetime, users: range, goods: Sequence[tuple[int, Decimal]]
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Each order with its lines: the same ones, however often they are asked for."""
     for n in range(count):
-        come_from, go_to = dice.sample(accounts, 2)
-        yield {
-            "from_account_id": come_from,
-            "to_account_id": go_to,
-            "amount": Decimal(dice.randint(100, 10_000)) / 100,
-            "created_at": now() - timedelta(days=DEMO_DAYS * (1 - n / count)),
+        dice = random.Random(n)  # noqa: S311
+        created = end - timedelta(days=DEMO_DAYS) * (1 - (n + dice.random()) / count)
+        basket = dice.sample(goods, min(len(goods), dice.randint(1, 3)))
+        lines = [demo_line(id, price, dice.randint(1, 3)) for id, price in basket]
+        order = {
+            "order_number": f"ORD-{created:%Y%m%d%H%M%S}-{n:06}",
+            "status": demo_status(end - created, dice),
+            "total_amount": sum(line["total_price"] for line in lines),
+            "user_id": dice.choice(users),
+            "created_at": created,
+            "updated_at": created,
         }
+        yield order, lines
+
+
+def demo_line(id: int, price: Decimal, n: int) -> dict[str, Any]:
+    return {"product_id": id, "quantity": n, "unit_price": price, "total_price": price * n}
+
+
+def demo_status(age: timedelta, dice: random.Random) -> OrderStatus:
+    if dice.random() < 0.06:
+        return OrderStatus.cancelled
+    if age < timedelta(days=7):
+        return dice.choice([OrderStatus.pending, OrderStatus.confirmed, OrderStatus.shipped])
+    return OrderStatus.delivered
+
+
+def demo_notification(id: int, order: dict[str, Any]) -> dict[str, Any]:
+    is_new = order["status"] == OrderStatus.pending
+    what = "was placed" if is_new else f"is now {order['status']}"
+    message = f"Order {order['order_number']} {what}"
+    user_id, created_at = order["user_id"], order["created_at"]
+    return {"user_id": user_id, "order_id": id, "message": message, "created_at": created_at}
+
+
+def fill_posts(fill: Filling, count: int, dice: random.Random) -> None:
+    fill(Post, count, demo_posts(count, dice, fill.ids(User)))
+    fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
+    tags = fill.ids(Tag)
+    links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in fill.ids(Post))
+    fill(PostTag, count, links)
 
 
 def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict[str, Any]]:
@@ -1662,77 +1704,37 @@ def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict
         }
 
 
-def demo_orders(
-    session: Session, count: int, dice: random.Random, products: range, accounts: dict[int, int]
-) -> Iterator[int]:
-    """Insert orders over the last days in batches; after each, how many.
+def fill_accounts(fill: Filling, dice: random.Random) -> None:
+    """An account for each user, transfers between them, and payments of orders."""
+    users = fill.ids(User)
+    fill(Account, len(users), demo_accounts(dice, users))
+    accounts = fill.ids(Account)
+    fill(Transfer, len(users) // 2, demo_transfers(len(users) // 2, dice, accounts))
+    by_user = dict(zip(users, accounts, strict=True))
+    is_paid = col(Order.status).not_in([OrderStatus.pending, OrderStatus.cancelled])
+    columns = col(Order.id), col(Order.user_id), col(Order.total_amount), col(Order.created_at)
+    paid = fill.session.exec(select(*columns).where(is_paid)).all()
+    names = "order_id", "account_id", "amount", "created_at"
+    payments = ((id, by_user[user], amount, time) for id, user, amount, time in paid)
+    fill(Payment, len(paid), (dict(zip(names, values, strict=True)) for values in payments))
 
-    They are of the users who have these accounts, and are paid for from them.
-    """
-    users = list(accounts)
+
+def demo_accounts(dice: random.Random, users: range) -> Iterator[dict[str, Any]]:
     begin = now() - timedelta(days=DEMO_DAYS)
-    step = timedelta(days=DEMO_DAYS) / max(count, 1)
-    for batch in (range(n, min(n + 500, count)) for n in range(0, count, 500)):
-        ids = {id: None for _ in batch for id in dice.sample(products, min(len(products), 2))}
-        price = select(col(Product.id), col(Product.price)).where(col(Product.id).in_(ids))
-        goods = session.exec(price).all()
-        orders = [demo_order(n, begin + step * (n + dice.random()), dice, users) for n in batch]
-        baskets = {}
-        for order in orders:
-            basket = [
-                {"product_id": id, "quantity": n, "unit_price": price, "total_price": price * n}
-                for id, price in dice.sample(goods, min(len(goods), dice.randint(1, 3)))
-                for n in [dice.randint(1, 3)]
-            ]
-            order["total_amount"] = sum(line["total_price"] for line in basket)
-            baskets[order["order_number"]] = basket
-        session.connection().execute(insert(Order), orders)
-        number = col(Order.order_number)
-        placed = session.exec(select(Order).where(number.in_(baskets))).all()
-        lines = [{"order_id": o.id, **line} for o in placed for line in baskets[o.order_number]]
-        session.connection().execute(insert(OrderLine), lines)
-        session.connection().execute(insert(Notification), [demo_notification(o) for o in placed])
-        unpaid = OrderStatus.pending, OrderStatus.cancelled
-        paid = [demo_payment(o, accounts[o.user_id]) for o in placed if o.status not in unpaid]
-        if paid:
-            session.connection().execute(insert(Payment), paid)
-        session.expunge_all()
-        yield len(orders)
+    for id in users:
+        balance = Decimal(dice.randint(10_000, 500_000)) / 100
+        yield {"user_id": id, "balance": balance, "created_at": begin}
 
 
-def demo_order(n: int, created: datetime, dice: random.Random, users: list[int]) -> dict[str, Any]:
-    status, age = OrderStatus.delivered, now() - created
-    if dice.random() < 0.06:
-        status = OrderStatus.cancelled
-    elif age < timedelta(days=7):
-        status = dice.choice([OrderStatus.pending, OrderStatus.confirmed, OrderStatus.shipped])
-    return {
-        "order_number": f"ORD-{created:%Y%m%d%H%M%S}-{n:06}",
-        "status": status,
-        "user_id": dice.choice(users),
-        "created_at": created,
-        "updated_at": created,
-    }
-
-
-def demo_notification(order: Order) -> dict[str, Any]:
-    is_new = order.status == OrderStatus.pending
-    return {
-        "user_id": order.user_id,
-        "order_id": order.id,
-        "message": f"Order {order.order_number} "
-        + ("was placed" if is_new else f"is now {order.status}"),
-        "created_at": order.created_at,
-    }
-
-
-def demo_payment(order: Order, account_id: int) -> dict[str, Any]:
-    return {
-        "order_id": order.id,
-        "account_id": account_id,
-        "amount": order.total_amount,
-        "created_at": order.created_at,
-    }
+def demo_transfers(count: int, dice: random.Random, accounts: range) -> Iterator[dict[str, Any]]:
+    for n in range(count):
+        come_from, go_to = dice.sample(accounts, 2)
+        yield {
+            "from_account_id": come_from,
+            "to_account_id": go_to,
+            "amount": Decimal(dice.randint(100, 10_000)) / 100,
+            "created_at": now() - timedelta(days=DEMO_DAYS * (1 - n / count)),
+        }
 
 
 if __name__ == "__main__":

@@ -191,17 +191,6 @@ class UserUpdate(Partial, UserState):
     current_password: CurrentPassword
 
 
-class UserRead(Timestamps, UserState, Entity):
-    posts: list["PostRead"]
-
-
-class TopSpender(BaseModel):
-    username: str
-    email: str
-    order_count: int
-    total_spent: Sum
-
-
 class ActiveCount(BaseModel):
     active_users: int
 
@@ -242,12 +231,6 @@ class CategoryUpdate(Partial, CategoryBase):
 
 class CategoryTree(Created, CategoryBase, Entity):
     children: list["CategoryTree"]
-
-
-class CategoryProducts(BaseModel):
-    category: str
-    product_count: int
-    products: list["Product"]
 
 
 # Products -------------------------------------------------------------------------------
@@ -296,6 +279,12 @@ class ProductUpdate(Partial, ProductBase):
 class ProductRead(Timestamps, ProductBase, Entity):
     stock_quantity: int  # which with what cancelled orders give back may pass the limit above
     category: Category | None
+
+
+class CategoryProducts(BaseModel):
+    category: str
+    product_count: int
+    products: list[Product]
 
 
 class ProductPage(NumberedPage[ProductRead]):
@@ -421,6 +410,13 @@ class OrderSummary(SQLModel):
 class OrderStatusChange(BaseModel):
     order_id: int
     new_status: OrderStatus
+
+
+class TopSpender(BaseModel):
+    username: str
+    email: str
+    order_count: int
+    total_spent: Sum
 
 
 class OrderStats(BaseModel):
@@ -551,6 +547,10 @@ class PostUpdate(Partial, PostBase):
 
 class PostRead(PostDates, PostRow, Versioned):
     tags: list["Tag"]
+
+
+class UserRead(Timestamps, UserState, Entity):
+    posts: list[PostRead]
 
 
 class PostViews(BaseModel):

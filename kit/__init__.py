@@ -37,7 +37,7 @@ from kit.fields import (
     now,
 )
 from kit.files import TableFile
-from kit.filling import Total, filling
+from kit.filling import Filling, Total, filling
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts
 from kit.lines import FileFormat, Uploaded
@@ -74,7 +74,7 @@ from kit.problems import (
 )
 from kit.reading import AsyncReading
 from kit.route import APIRouter, Route
-from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, lock_rows, try_insert
+from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, is_needed, lock_rows, try_insert
 from kit.search import contains, slug_for
 from kit.service import Service
 from kit.settings import Settings, read_settings

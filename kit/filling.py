@@ -30,21 +30,15 @@ class Filling:
     def __init__(self, session: Session, progress: Progress) -> None:
         self.session, self.progress = session, progress
 
-    def __call__(self, table: type[SQLModel], total: int, rows: Iterable[dict[str, Any]]) -> None:
+    def __call__(
+        self, table: type[SQLModel], total: int | None, rows: Iterable[dict[str, Any]]
+    ) -> None:
+        """Insert the rows, of which there may be another number than the bar is made for."""
+        task = self.progress.add_task(f"{table.__tablename__} rows", total=total)
         rows = iter(rows)
-        batches = iter(lambda: list(islice(rows, BATCH)), [])
-        self.count(str(table.__tablename__), total, map(len, self.inserted(table, batches)))
-
-    def inserted(self, table: Any, batches: Iterable[list[Any]]) -> Iterator[list[Any]]:
-        for batch in batches:
+        while batch := list(islice(rows, BATCH)):
             self.session.connection().execute(insert(table), batch)
-            yield batch
-
-    def count(self, what: str, total: int, done: Iterable[int]) -> None:
-        """Show the progress of work that says after each step how much it has done."""
-        task = self.progress.add_task(f"{what} rows", total=total)
-        for step in done:
-            self.progress.advance(task, step)
+            self.progress.advance(task, len(batch))
 
     def ids(self, table: type[Entity]) -> range:
         """Those of the rows, which were numbered one after the other."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar, cast
 
 from fastapi import HTTPException
-from sqlalchemy import bindparam, delete, insert
+from sqlalchemy import ColumnElement, bindparam, delete, exists, false, insert, or_
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -16,7 +16,7 @@ from kit.driver_errors import kind_of
 from kit.ownership import NOT_YOURS, is_own, only_own
 from kit.problems import not_found
 from kit.tables import Entity
-from kit.transactions import transaction_of
+from kit.transactions import retry_on_conflict, transaction_of
 
 M = TypeVar("M", bound=Entity)
 logger = logging.getLogger("kit")
@@ -81,6 +81,16 @@ def add(session: Session, row: M) -> M:
     location = f"{path}{row.id}" if path.endswith("/") else path
     transaction.response.headers["Location"] = location
     return row
+
+
+def is_needed(session: Session, model: type[M]) -> ColumnElement[bool]:
+    """Whether a row is referred to by others that keep it from being deleted."""
+    own, tables = cast(Any, model).__table__, model.metadata.sorted_tables
+    keys = [key for table in tables for column in table.columns for key in column.foreign_keys]
+    keys = [key for key in keys if key.references(own) and key.ondelete == "RESTRICT"]
+    for key in keys:
+        retry_on_conflict(session, str(key.parent))  # by one that was made just now
+    return or_(false(), *(exists().where(key.parent == key.column) for key in keys))
 
 
 def try_insert(session: Session, model: type[M], **values: Any) -> None:

@@ -698,7 +698,8 @@ def test_what_was_answered_to_a_user_is_gone_with_them(
     shop: httpx2.Client, callers: Callers, method: str, path: str
 ) -> None:
     with db.database.writer.engine.begin() as connection:
-        for table in {*SQLModel.metadata.tables} & {"payment", "transfer", "account"}:
+        there = [t for t in ("payment", "transfer", "account") if t in SQLModel.metadata.tables]
+        for table in there:
             connection.exec_driver_sql(f"DELETE FROM {table}")
     for user, headers in ((1, callers.ann), (2, callers.bob)):
         body = {"user_id": user, "items": LINES, "shipping_address": f"{user} Long Lane"}
