@@ -12,8 +12,8 @@ Sections: items, users, categories, products, orders, notifications, posts, tags
 transfers, payments, stored answers.
 
 A type such as `Name` says the same to the API and to the database: at most 200 characters in JSON
-and in the column. What only the database needs (`unique`, `foreign_key`, `index`) is in its
-`Field(...)`.
+and in the column. What only the database needs is in its `Field(...)` (`unique`, `foreign_key`)
+or in `__table_args__`: checks, and indexes for what lists are sorted and filtered by (`listed_by`).
 """
 
 from datetime import date, datetime
@@ -72,12 +72,13 @@ from kit import (
     related,
 )
 
+# What may be null has its None inside: `Name | None` would lose the length of the column.
 OptionalNote = Annotated[str | None, Field(max_length=500), NO_NUL]
 Quantity = Annotated[int, Field(ge=1, le=10_000), PLAIN]
 Sku = Annotated[
     str,
     Field(min_length=1, max_length=50),
-    pydantic.Field(pattern=r"^[A-Za-z0-9-]+$"),
+    pydantic.Field(pattern=r"^[A-Za-z0-9-]+$"),  # SQLModel's has no pattern
     AfterValidator(str.upper),
 ]
 

@@ -156,6 +156,12 @@ def virtual_environment(copy: Path) -> dict[str, str]:
     return {"PATH": path, "HOME": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def swap(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, f"{old!r} in {file.name}"
+    file.write_text(text.replace(old, new))
+
+
 def put(file: Path, code: str, *, before: str) -> None:
     text = file.read_text()
     assert text.count(before) == 1, f"{before!r} in {file.name}"
@@ -202,6 +208,22 @@ def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -
     run([*commands, "make docs"], copy, env)
 
     put(models_py, field, before="\n\nclass Product(")
+    put(
+        models_py,
+        "    brand: Brand | None = related()",
+        before="    category: Category | None = related()",
+    )
+    swap(main_py, '"category", "is_active"]', '"category", "brand", "is_active"]')
+    swap(
+        main_py,
+        '        "category_id",\n    ]',
+        '        "category_id",\n        "brand_id",\n    ]',
+    )
+    swap(
+        main_py,
+        'refers={"category_id": Category.slug},\n    slug_from',
+        'refers={"category_id": Category.slug, "brand_id": Brand.name},\n    slug_from',
+    )
     put(models_py, '"brand_id",', before='"category_id"),\n        listed_by_false("is_active")')
     put(main_py, children, before="\n\n# Products ---")
     again = [command.replace('"brands"', '"brands of products"') for command in commands]
