@@ -184,6 +184,14 @@ def test_the_items_are_counted(client: httpx2.Client) -> None:
 """
 
 
+def test_what_the_guide_names_is_there() -> None:
+    told = re.sub(r"```.*?```", "", section("Add an entity of your own"), flags=re.DOTALL)
+    code = "".join((HOME / name).read_text() for name in ("models.py", "main.py", "Makefile"))
+    named = {name for name in re.findall(r"`(?:class |# )?(\w+)`", told) if "rand" not in name}
+    assert {"ProductBase", "ProductAdmin", "list_items", "listed_by", "ItemAdmin"} <= named
+    assert {name for name in named if not re.search(rf"\b{name}\b", code)} == {"server_default"}
+
+
 @pytest.mark.system
 def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -> None:
     if "/brands/" in main.app.openapi()["paths"]:
