@@ -1557,9 +1557,9 @@ def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
     dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
     with filling(database) as fill:
         fill(Item, len(DEMO_ITEMS), demo_items(dice))
-        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
         fill(Category, len(SHELVES), demo_categories())
         fill(Product, products, demo_products(products, dice, fill.ids(Category)))
+        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
         fill_orders(fill, orders)
         fill_posts(fill, users // 2, dice)
         fill_accounts(fill, dice)
