@@ -313,14 +313,6 @@ def read_me(session: Read) -> User:
     return get_or_404(session, User, caller_of(session).id)
 
 
-@app.get("/users/{user_id}/with-posts", dependencies=[Owner], response_model=UserRead)
-def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
-    """Read a user with their posts, page by page."""
-    user = get_or_404(session, User, user_id)
-    posts = select(Post).where(Post.author_id == user_id).options(WITH_TAGS)
-    return user.model_dump() | {"posts": page(session, posts, paging)}
-
-
 @app.get("/users/page", dependencies=[Superuser], response_model=UserPage)
 def read_users_page(
     session: Read, page: PageNumber = 1, page_size: PageSize = 20
@@ -333,22 +325,6 @@ def read_users_page(
 def count_active_users(session: Read) -> ActiveCount:
     """Count the active users."""
     return ActiveCount(active_users=count_rows(session, select(User).where(User.is_active)))
-
-
-@app.get("/users/top-spenders", dependencies=[Superuser])
-def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
-    """Who spent most; cancelled orders do not count."""
-    spent = func.sum(Order.total_amount)
-    query = (
-        select(User.username, User.email, func.count(), spent)
-        .join(Order)
-        .where(Order.status != OrderStatus.cancelled)
-        .group_by(col(User.id), col(User.username), col(User.email))
-        .order_by(spent.desc(), col(User.id))
-        .limit(limit)
-    )
-    names = ("username", "email", "order_count", "total_spent")
-    return [TopSpender(**dict(zip(names, row, strict=True))) for row in session.exec(query)]
 
 
 @app.delete("/users/{user_id}/soft", dependencies=[Owner])
@@ -850,6 +826,22 @@ def list_daily_orders(
     return [DailyOrders(date=date, orders=n, revenue=revenue) for date, n, revenue in numbers]
 
 
+@app.get("/users/top-spenders", dependencies=[Superuser])
+def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
+    """Who spent most; cancelled orders do not count."""
+    spent = func.sum(Order.total_amount)
+    query = (
+        select(User.username, User.email, func.count(), spent)
+        .join(Order)
+        .where(Order.status != OrderStatus.cancelled)
+        .group_by(col(User.id), col(User.username), col(User.email))
+        .order_by(spent.desc(), col(User.id))
+        .limit(limit)
+    )
+    names = ("username", "email", "order_count", "total_spent")
+    return [TopSpender(**dict(zip(names, row, strict=True))) for row in session.exec(query)]
+
+
 def refuse_unless_in_stock(product: Product, quantity: int) -> None:
     if not product.is_active:
         bad_request(f"Product '{product.name}' is not available")
@@ -1030,6 +1022,14 @@ def count_view(session: Write, post_id: Id) -> PostViews:
     viewed = {"view_count": views, "updated_at": Post.updated_at}
     session.exec(update(Post).where(col(Post.id) == post_id).values(viewed))
     return PostViews(view_count=views)
+
+
+@app.get("/users/{user_id}/with-posts", dependencies=[Owner], response_model=UserRead)
+def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
+    """Read a user with their posts, page by page."""
+    user = get_or_404(session, User, user_id)
+    posts = select(Post).where(Post.author_id == user_id).options(WITH_TAGS)
+    return user.model_dump() | {"posts": page(session, posts, paging)}
 
 
 def refuse_draft(session: Session, post: Post) -> None:

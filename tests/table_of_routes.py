@@ -1,5 +1,6 @@
 """The table of routes in the documentation, written from the app: `make docs`."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,14 +20,15 @@ def rows() -> Iterator[str]:
         if isinstance(route, kit.Route)
         for method in route.methods or ()
     }
-    section = ""
+    sections = defaultdict(list)  # some routes stand in main.py where what they show does
     for path, operations in main.app.openapi()["paths"].items():
         for method, operation in operations.items():
-            if (title := operation["tags"][0].capitalize()) != section:
-                section = title
-                yield f"| **{section}** | | |\n"
             what = operation["description"].partition("\n\n")[0].replace("\n", " ")
-            yield f"| `{method.upper()} {path}` | {who[method.upper(), path]} | {what} |\n"
+            row = f"| `{method.upper()} {path}` | {who[method.upper(), path]} | {what} |\n"
+            sections[operation["tags"][0]].append(row)
+    for section, routes in sections.items():
+        yield f"| **{section.capitalize()}** | | |\n"
+        yield from routes
 
 
 def with_table(text: str) -> str:

@@ -38,7 +38,8 @@ class Admin(sqladmin.Admin):
     """The pages of every `AdminView` that there is by now.
 
     Superusers log in by the `log_ins`; `log_out` ends all tokens of who does so. `dashboard` says
-    what the first page shows. The options are sqladmin's: `title`, `favicon_url`, `logo_url`...
+    what the first page shows, which is empty without it. The options are sqladmin's: `title`,
+    `favicon_url`, `logo_url`...
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Admin(sqladmin.Admin):
         app: Service,
         log_ins: LogIns,
         log_out: Callable[[Session], None],
-        dashboard: Callable[[Session], Dashboard],
+        dashboard: Callable[[Session], Dashboard] = lambda session: Dashboard(),
         **options: Any,
     ) -> None:
         options["templates_dir"] = str(HERE / "templates")
