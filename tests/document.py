@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 
 import kit
 import main
+import models
 
 Json = Any
 
@@ -103,6 +104,11 @@ def with_defaults(model: type[SQLModel], row: dict[str, Json]) -> dict[str, Json
 def columns_of(model: type[SQLModel]) -> list[str]:
     """The keys of its rows, in the order in which they are declared."""
     return [name for name, field in model.model_fields.items() if not field.exclude]
+
+
+def model_of(name: str) -> type[SQLModel]:
+    """The class of models.py; where it has been taken out, one without fields of its own."""
+    return getattr(models, name, SQLModel)
 
 
 def next_one(found: re.Match[str]) -> str:

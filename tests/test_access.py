@@ -278,8 +278,9 @@ def fill(make: Make) -> None:
         make("orders", user_id=n, items=LINES)
     for n in (1, 2):
         make("posts", author_id=n)
-        id = make("orders", user_id=n, items=LINES)["id"]
-        client.patch(f"/orders/{id}/status?new_status=cancelled").raise_for_status()
+        if order := make("orders", user_id=n, items=LINES):
+            cancel = f"/orders/{order['id']}/status?new_status=cancelled"
+            client.patch(cancel).raise_for_status()
         make("transfers", from_account_id=n, to_account_id=OTHER[n], amount=n)
     complete(client)
 
@@ -344,7 +345,7 @@ def test_every_route_but_the_documentation_says_who_may_call_it() -> None:
         and not path.startswith("/admin")  # whose pages have a log-in of their own: test_admin.py
     }
     assert undeclared == UNDECLARED
-    assert len(routes) > 80
+    assert len(routes) > len(OPERATIONS)
 
 
 def test_the_matrix_has_every_route() -> None:
@@ -445,7 +446,7 @@ def test_a_bad_token_is_denied_wherever_tokens_are_looked_at(shop: httpx2.Client
 
 def test_a_denial_comes_before_an_id_that_is_none(shop: httpx2.Client, callers: Callers) -> None:
     for id in ("0", "x", "99999999999999999999", "%00"):
-        assert shop.get(f"/orders/{id}").status_code == 401
+        assert shop.get(f"/users/{id}").status_code == 401
         assert shop.patch(f"/items/{id}", json={}).status_code == 401
         assert shop.patch(f"/items/{id}", json={}, headers=callers.ann).status_code == 403
         assert shop.delete(f"/users/{id}", headers=callers.ann).status_code == 403
@@ -531,13 +532,13 @@ def listed(client: httpx2.Client, path: str, headers: dict[str, str]) -> tuple[J
 @pytest.mark.parametrize(
     ("path", "of_ann", "of_bob"),
     [
-        ("/orders/", [1, 3], [2, 4]),
-        ("/orders/?status=cancelled", [3], [4]),
-        ("/orders/?user_id=2", [], [2, 4]),
-        ("/orders/?sort=-id", [3, 1], [4, 2]),
-        ("/notifications/", [1, 3, 4], [2, 5, 6]),
-        ("/notifications/?user_id=1", [1, 3, 4], []),
-        ("/notifications/?order_id=2", [], [2]),
+        needing("orders", "/orders/", [1, 3], [2, 4]),
+        needing("orders", "/orders/?status=cancelled", [3], [4]),
+        needing("orders", "/orders/?user_id=2", [], [2, 4]),
+        needing("orders", "/orders/?sort=-id", [3, 1], [4, 2]),
+        needing("notifications", "/notifications/", [1, 3, 4], [2, 5, 6]),
+        needing("notifications", "/notifications/?user_id=1", [1, 3, 4], []),
+        needing("notifications", "/notifications/?order_id=2", [], [2]),
         needing("accounts", "/accounts/", [1], [2]),
         needing("accounts", "/accounts/?user_id=2", [], [2]),
         needing("transfers", "/transfers/", [1], [2]),
@@ -555,6 +556,7 @@ def test_a_list_has_and_counts_a_users_own_rows_alone(
     assert listed(shop, path, callers.bob) == ([by_id[id] for id in of_bob], len(of_bob))
 
 
+@pytest.mark.needs("orders")
 def test_the_pages_of_a_list_have_a_users_own_rows_alone(
     shop: httpx2.Client, callers: Callers
 ) -> None:
@@ -664,7 +666,8 @@ def test_a_user_pays_and_cancels_and_the_superuser_does_the_rest(
 
 def test_a_user_who_deactivates_themself_is_out(shop: httpx2.Client, callers: Callers) -> None:
     assert shop.delete("/users/1/soft", headers=callers.ann).status_code == 200
-    for row in ("GET /users/me", "GET /orders/{order_id}", "POST /orders/", "GET /items/"):
+    rows = ("GET /users/me", "GET /orders/{order_id}", "POST /orders/", "GET /items/")
+    for row in (row for row in rows if row in MATRIX):
         response = send(shop, row, 1, callers.ann)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
@@ -672,6 +675,7 @@ def test_a_user_who_deactivates_themself_is_out(shop: httpx2.Client, callers: Ca
     assert shop.get("/users/1", headers=callers.root).json()["is_active"] is False
 
 
+@pytest.mark.needs("orders")
 def test_an_idempotency_key_is_its_users_own(shop: httpx2.Client, callers: Callers) -> None:
     def place(user: int, headers: dict[str, str]) -> httpx2.Response:
         body = {"user_id": user, "items": LINES}
@@ -691,6 +695,7 @@ def test_an_idempotency_key_is_its_users_own(shop: httpx2.Client, callers: Calle
     assert stored() == before
 
 
+@pytest.mark.needs("orders")
 @pytest.mark.parametrize(
     ("method", "path"), [("DELETE", "/users/1"), ("DELETE", "/users/bulk/inactive")]
 )
@@ -716,6 +721,7 @@ def test_what_was_answered_to_a_user_is_gone_with_them(
 # Other ways to the same routes
 
 SAMPLE = ["GET /items/", "GET /orders/{order_id}", "POST /orders/", "DELETE /items/{item_id}"]
+SAMPLE = [row for row in SAMPLE if row in MATRIX]
 
 
 @pytest.mark.parametrize("who", COLUMNS)
@@ -745,6 +751,7 @@ def notes(lines: Iterator[str]) -> Iterator[Json]:
             yield json.loads(line.removeprefix("data: "))
 
 
+@pytest.mark.needs("notifications")
 def test_a_stream_has_a_users_own_notifications_until_they_are_deactivated(
     closed_server_of_session: tuple[Process, sa.Engine], closed_server: Process
 ) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import httpx2
@@ -45,6 +46,7 @@ def run_here(*arguments: str, stdin: str = "") -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.needs("orders")
 @pytest.mark.every_database
 def test_the_demo_fills_an_empty_database_and_shows_how_far_it_is(client: httpx2.Client) -> None:
     code, said = run_here("demo", "--products", "60", "--users", "7", "--orders", "90")
@@ -107,11 +109,11 @@ def test_the_demo_refuses_a_database_with_data(client: httpx2.Client, make: Make
         1,
         "This database has data already; the demo fills an empty one.",
     )
-    assert client.get("/products/").json() == []
+    assert client.get("/users/").json() == []
 
 
 def test_the_demo_may_be_asked_for_nothing(client: httpx2.Client) -> None:
-    code, said = run_here("demo", "--products", "0", "--users", "0", "--orders", "0")
+    code, said = run_here("demo", *(f"--{size}=0" for size in signature(main.demo).parameters))
     assert code == 0, said
 
 

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import Build, Json, Make, pages
+from conftest import SECTIONS, Build, Json, Make, needing, pages
 from document import (
     LISTS,
     OPERATIONS,
@@ -287,15 +288,28 @@ KIT = {"name": "Kit", "slug": "kit", "sku": "KIT", "price": 1}
         ("PUT", "/users/2", BOB | {"email": "ANN@x.org"}, "email already exists"),
         ("POST", "/users/bulk", [EVE, EVE], "username already exists"),
         ("POST", "/users/bulk", [ANN | {"username": "kit"}, ANN], "username already exists"),
-        ("POST", "/categories/", {"slug": "pots", "name": "Pots"}, "name already exists"),
-        (
+        needing(
+            "categories",
+            "POST",
+            "/categories/",
+            {"slug": "pots", "name": "Pots"},
+            "name already exists",
+        ),
+        needing(
+            "products",
             "POST",
             "/products/",
             KIT | {"category_id": 1},
             "name with this category_id already exists",
         ),
-        ("POST", "/products/", KIT, "slug already exists"),
-        ("POST", "/products/", KIT | {"slug": "new", "category_id": 9}, "sku already exists"),
+        needing("products", "POST", "/products/", KIT, "slug already exists"),
+        needing(
+            "products",
+            "POST",
+            "/products/",
+            KIT | {"slug": "new", "category_id": 9},
+            "sku already exists",
+        ),
     ],
 )
 def test_of_several_fields_that_are_taken_the_first_is_named(
@@ -320,7 +334,7 @@ EXAMPLES = [
 
 
 def demo(make: Make) -> None:
-    main.demo(products=20, users=5, orders=20)
+    main.demo(**dict.fromkeys(signature(main.demo).parameters, 20))
 
 
 @pytest.mark.parametrize(("method", "path", "content_type", "media"), EXAMPLES)
@@ -334,7 +348,9 @@ def test_the_example_of_every_body_works_as_it_is(
     media: Json,
 ) -> None:
     built(demo)
-    order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
+    order = {"id": 1}
+    if "orders" in SECTIONS:  # the one that is paid, or changed
+        order = client.post("/orders/", json=SCHEMAS["OrderCreate"]["examples"][0]).json()
     collection = path.partition("{")[0]
     if "{" in path and client.get(f"{collection}1").status_code == 404:  # the demo has none
         body = example_of(media_of("POST", collection))

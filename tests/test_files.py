@@ -1,6 +1,6 @@
 """Tables as files: the export, the import, and that the one takes what the other gives.
 
-Most is tried with products; categories, tags and users have what is their own at the end.
+Most is tried with products; categories and tags have what is their own at the end.
 """
 
 import contextlib
@@ -17,13 +17,14 @@ from http import HTTPStatus
 import httpx2
 import pytest
 from conftest import Json, Make, needing, pages
-from document import columns_of, with_defaults
+from document import columns_of, model_of, with_defaults
 from servers import Call, at_once, create_product, create_user, running, sender, statuses
 from test_hostile import VALUES, Request, assert_alike_everywhere
 from test_hostile import send as send_civilly
 
-from models import Product
+pytestmark = pytest.mark.needs("products")
 
+Product = model_of("Product")
 KNOWN = "id,name,slug,description,price,stock_quantity,sku,is_active,category,created_at,updated_at"
 HEADER = ",".join(columns_of(Product)).replace("category_id", "category")
 CSV = "text/csv"
@@ -1444,24 +1445,3 @@ def test_every_import_takes_more_than_a_mebibyte(
     headers = {"Content-Type": CSV}
     response = client.post(f"{prefix}/{to}/import", content=content, headers=headers)
     assert counts(response) == (1, 5)
-
-
-# Users
-
-
-@pytest.mark.every_database
-def test_users_are_exported_without_what_their_log_in_needs(
-    client: httpx2.Client, make: Make
-) -> None:
-    user = make("users", username="Ann", bio="=1")
-    file = export(client, of="users")
-    assert file.headers["Content-Disposition"] == 'attachment; filename="users.csv"'
-    assert file.text == (
-        "\ufeffid,username,email,full_name,bio,is_active,is_superuser,created_at,updated_at\r\n"
-        f"1,Ann,user1@example.com,,'=1,true,false,{user['created_at']},{user['updated_at']}\r\n"
-    )
-    assert json.loads(export(client, "jsonl", "users").text) == user
-
-
-def test_users_cannot_be_imported(client: httpx2.Client) -> None:
-    assert send(client, "username\nann\n", to="users").status_code == 405

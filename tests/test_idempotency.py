@@ -25,7 +25,7 @@ import db
 import main
 from models import IdempotencyKey
 
-pytestmark = pytest.mark.every_database
+pytestmark = [pytest.mark.every_database, pytest.mark.needs("orders")]
 
 CLIENTS = 30
 

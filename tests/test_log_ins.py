@@ -296,7 +296,7 @@ def test_failures_keep_no_names_in_clear(shop: httpx2.Client) -> None:
 
 def test_who_sends_no_token_is_asked_for_one(shop: httpx2.Client) -> None:
     for headers in ({}, {"Authorization": ""}, {"Authorization": "Basic YW5uOlBhc3N3b3JkMQ=="}):
-        for path in (ROUTES["owner"], ROUTES["superuser"], "/users/me", "/orders/"):
+        for path in (ROUTES["owner"], ROUTES["superuser"], "/users/me", "/users/1"):
             answer = shop.get(path, headers=headers)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
             assert answer.headers["Cache-Control"] == "no-store"
@@ -450,7 +450,7 @@ def test_a_refused_token_is_not_quoted(shop: httpx2.Client) -> None:
 
 def test_a_bad_token_comes_before_what_else_is_wrong(shop: httpx2.Client) -> None:
     bad = {"Authorization": "Bearer x"}
-    for path in ("/items/x", "/items/?nonsense=1", "/items/99", "/users/x", "/orders/99"):
+    for path in ("/items/x", "/items/?nonsense=1", "/items/99", "/users/x", "/users/99"):
         assert shop.get(path, headers=bad).status_code == 401
     assert shop.post("/items/", json={}, headers=bad).status_code == 401
     assert shop.post("/users/", json={}, headers=bad).status_code == 401
@@ -836,7 +836,7 @@ def test_what_is_not_for_everybody_is_kept_out_of_caches(shop: httpx2.Client) ->
 
 def test_the_catalogue_may_be_cached_for_who_is_not_logged_in(shop: httpx2.Client) -> None:
     tag = {"If-None-Match": shop.get("/items/1").headers["ETag"]}
-    answers = [shop.get("/items/"), shop.get("/items/1", headers=tag), shop.get("/products/")]
+    answers = [shop.get("/items/"), shop.get("/items/1", headers=tag), shop.get("/items/?q=x")]
     assert [answer.status_code for answer in answers] == [200, 304, 200]
     assert not [answer for answer in answers if "Cache-Control" in answer.headers]
 
@@ -844,7 +844,7 @@ def test_the_catalogue_may_be_cached_for_who_is_not_logged_in(shop: httpx2.Clien
 def test_what_differs_by_caller_says_so_to_caches(shop: httpx2.Client) -> None:
     ann, tag = log_in(shop, "ann"), {"If-None-Match": shop.get("/items/1").headers["ETag"]}
     answers = [shop.get("/items/"), shop.get("/items/1", headers=tag), shop.get("/users/me")]
-    answers += [shop.get("/users/me", headers=ann), shop.get("/api/v1/orders/9", headers=ann)]
+    answers += [shop.get("/users/me", headers=ann), shop.get("/api/v1/users/9", headers=ann)]
     assert [answer.status_code for answer in answers] == [200, 304, 401, 200, 404]
     assert [answer.headers["Vary"] for answer in answers] == ["Authorization"] * 5
     for path in ("/", "/health", "/openapi.json", "/nowhere"):

@@ -338,7 +338,7 @@ def test_tokens_are_not_looked_at(client: httpx2.Client, make: Make) -> None:
     make("users")
     for authorization in ("Bearer nonsense", "Bearer", "Basic eDp5", "nonsense"):
         headers = {"Authorization": authorization}
-        for path in ("/items/", "/users/", "/users/1", "/orders/"):
+        for path in ("/items/", "/users/", "/users/1", "/users/page"):
             assert client.get(path, headers=headers).status_code == 200
 
 

@@ -163,7 +163,9 @@ def leaving(client: httpx2.Client, make: Make, rows: int) -> httpx2.Request:
     return client.build_request("DELETE", f"/users/{user}")
 
 
-WRITES = [placing, cancelling, bulk, importing, importing_again, importing_tree, closing]
+WRITES: list[Any] = [bulk, needing("orders", placing), needing("orders", cancelling)]
+WRITES += [needing("products", write) for write in (importing, importing_again, closing)]
+WRITES += [needing("categories", importing_tree)]
 WRITES += [needing("posts", write) for write in (importing_tags, posting, retagging, leaving)]
 # What the ORM executes row by row, on SQLite alone: what it inserts with ids to be given.
 INSERTS = {"placing": 1, "bulk": 1}

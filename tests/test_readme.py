@@ -43,6 +43,7 @@ def without_columns(answer: str, told: str) -> str:
     return re.sub(rf',"({"|".join(added)})":null', "", answer) if added else answer
 
 
+@pytest.mark.needs("orders")
 def test_every_step_of_the_walk_gives_what_the_pages_say(tmp_path: Path) -> None:
     walk = section("A walk through the shop")
     walk += section("More of the walk", "docs/api.md")
@@ -184,6 +185,7 @@ def test_the_items_are_counted(client: httpx2.Client) -> None:
 """
 
 
+@pytest.mark.needs("orders")
 def test_what_the_guide_names_is_there() -> None:
     told = re.sub(r"```.*?```", "", section("Add an entity of your own"), flags=re.DOTALL)
     code = "".join((HOME / name).read_text() for name in ("models.py", "main.py", "Makefile"))
@@ -192,6 +194,7 @@ def test_what_the_guide_names_is_there() -> None:
     assert {name for name in named if not re.search(rf"\b{name}\b", code)} == {"server_default"}
 
 
+@pytest.mark.needs("products")
 @pytest.mark.system
 def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -> None:
     if "/brands/" in main.app.openapi()["paths"]:

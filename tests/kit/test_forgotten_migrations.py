@@ -14,7 +14,7 @@ CHANGES = {
     "item.colour": ("    is_available: StrictBool = True\n", "    colour: str | None = None\n"),
     "colour": (
         "\n# Users ---",
-        "\nclass Colour(Entity, table=True):\n    name: Name\n\n\n# Users ---",
+        "\nclass Colour(Versioned, table=True):\n    name: Name\n\n\n# Users ---",
     ),
 }
 
