@@ -276,6 +276,7 @@ def test_a_superuser_logs_in_through_the_form_and_out_again(browser: Browser, ad
         assert troubles == ["400 /admin/login"]
 
 
+@pytest.mark.needs("products")
 def test_a_product_is_created_edited_and_deleted_in_the_admin(
     admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
 ) -> None:
@@ -301,6 +302,7 @@ def test_a_product_is_created_edited_and_deleted_in_the_admin(
     assert admin_troubles == []
 
 
+@pytest.mark.needs("accounts", "tags")
 def test_a_deletion_that_is_refused_says_why_where_it_was_asked_for(
     admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
 ) -> None:
@@ -334,6 +336,7 @@ def test_a_deletion_that_is_refused_says_why_where_it_was_asked_for(
     assert demo_shop.get(f"/tags/{tag['id']}").status_code == 404
 
 
+@pytest.mark.needs("products")
 def test_what_is_wrong_with_a_product_is_told_at_its_field(
     admin: Page, admin_troubles: list[str]
 ) -> None:
@@ -347,6 +350,7 @@ def test_what_is_wrong_with_a_product_is_told_at_its_field(
     assert admin_troubles == ["400 /admin/product/create"]
 
 
+@pytest.mark.needs("products")
 def test_a_category_is_chosen_by_typing_some_of_its_name(
     admin: Page, admin_troubles: list[str]
 ) -> None:
@@ -360,6 +364,7 @@ def test_a_category_is_chosen_by_typing_some_of_its_name(
     assert admin_troubles == []
 
 
+@pytest.mark.needs("tags")
 def test_a_list_is_exported_and_imported_with_its_buttons(
     admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
 ) -> None:
@@ -385,6 +390,7 @@ def test_a_list_is_exported_and_imported_with_its_buttons(
     expect(told).to_be_hidden()
 
 
+@pytest.mark.needs("orders")
 def test_the_dashboard_draws_its_charts(admin: Page, admin_troubles: list[str]) -> None:
     admin.goto("/admin/")
     charts = admin.locator(".chart svg")
@@ -396,6 +402,7 @@ def test_the_dashboard_draws_its_charts(admin: Page, admin_troubles: list[str]) 
     assert admin_troubles == []
 
 
+@pytest.mark.needs("orders")
 def test_an_order_shows_on_the_dashboard_by_itself(
     admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
 ) -> None:
@@ -410,6 +417,7 @@ def test_an_order_shows_on_the_dashboard_by_itself(
     assert admin_troubles == []
 
 
+@pytest.mark.needs("orders")
 def test_the_status_of_an_order_is_changed_in_its_form(
     admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client, order: Json
 ) -> None:
@@ -422,6 +430,7 @@ def test_the_status_of_an_order_is_changed_in_its_form(
     assert admin_troubles == []
 
 
+@pytest.mark.needs("posts", "payments")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_pages_of_the_admin_fit_the_screen(
@@ -463,6 +472,7 @@ def is_within_the_screen(page: Page) -> bool:
     return bool(page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"))
 
 
+@pytest.mark.needs("products")
 def test_the_menu_opens_on_a_phone(admin: Page, admin_troubles: list[str]) -> None:
     admin.set_viewport_size({"width": 390, "height": 900})
     admin.goto("/admin/")
@@ -476,6 +486,7 @@ def test_the_menu_opens_on_a_phone(admin: Page, admin_troubles: list[str]) -> No
     assert admin_troubles == []
 
 
+@pytest.mark.needs("orders")
 def test_the_example_of_an_order_can_be_sent_as_it_is(browser: Browser, address: str) -> None:
     with browser.new_page(base_url=address) as page:
         troubles = troubles_of(page, address)

@@ -34,7 +34,7 @@ from servers import (
     wait_for,
 )
 
-pytestmark = [pytest.mark.every_database, pytest.mark.system]
+pytestmark = [pytest.mark.every_database, pytest.mark.system, pytest.mark.needs("orders")]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections import Counter
 
 import httpx2
 import pytest
-from conftest import Json
+from conftest import Json, needing
 from servers import (
     Call,
     at_once,
@@ -29,10 +29,12 @@ pytestmark = [pytest.mark.every_database, pytest.mark.system]
 CLIENTS = 64
 
 
+@pytest.mark.needs("orders")
 def test_nothing_is_sold_twice(server: httpx2.Client) -> None:
     sell_what_there_is(server)
 
 
+@pytest.mark.needs("orders")
 def test_two_processes_sell_nothing_twice(own_database: str) -> None:
     with serving(own_database, "--workers", "2") as client:
         sell_what_there_is(client)
@@ -67,6 +69,7 @@ def sell_what_there_is(server: httpx2.Client) -> None:
     assert sorted(note["order_id"] for note in noted) == sorted(order["id"] for order in placed)
 
 
+@pytest.mark.needs("orders")
 def test_the_last_pieces_go_to_as_many_as_there_are(server: httpx2.Client) -> None:
     create_user(server)
     create_product(server, 1, 10)
@@ -77,6 +80,7 @@ def test_the_last_pieces_go_to_as_many_as_there_are(server: httpx2.Client) -> No
     assert server.get("/products/1").json()["stock_quantity"] == 0
 
 
+@pytest.mark.needs("orders")
 def test_an_order_of_a_product_that_is_being_deleted_is_placed_or_404(
     server: httpx2.Client,
 ) -> None:
@@ -93,6 +97,7 @@ def test_an_order_of_a_product_that_is_being_deleted_is_placed_or_404(
         assert found in ((201, 409), (404, 204)), ordered.text + deleted.text
 
 
+@pytest.mark.needs("orders")
 def test_an_order_for_a_user_who_is_being_deleted_is_placed_or_404(server: httpx2.Client) -> None:
     create_product(server, 1, 1000)
     calls: list[Call] = []
@@ -109,6 +114,7 @@ def test_an_order_for_a_user_who_is_being_deleted_is_placed_or_404(server: httpx
     assert server.get("/orders/").json() == []
 
 
+@pytest.mark.needs("orders")
 def test_an_order_is_cancelled_once(server: httpx2.Client) -> None:
     create_user(server)
     create_product(server, 1, 10)
@@ -124,6 +130,7 @@ def test_an_order_is_cancelled_once(server: httpx2.Client) -> None:
     assert len(server.get("/notifications/").json()) == 3  # placed, confirmed, cancelled
 
 
+@pytest.mark.needs("payments")
 def test_an_order_is_paid_once(server: httpx2.Client) -> None:
     create_user(server)
     create_product(server, 1, 10)
@@ -137,6 +144,7 @@ def test_an_order_is_paid_once(server: httpx2.Client) -> None:
     assert len(server.get("/orders/1/payments").json()) == 1
 
 
+@pytest.mark.needs("payments")
 def test_paying_and_cancelling_at_once_leaves_no_money_behind(server: httpx2.Client) -> None:
     create_user(server)
     create_product(server, 1, 1000)
@@ -153,6 +161,7 @@ def test_paying_and_cancelling_at_once_leaves_no_money_behind(server: httpx2.Cli
     assert server.get("/products/1").json()["stock_quantity"] == 1000
 
 
+@pytest.mark.needs("transfers")
 def test_transfers_in_all_directions_keep_the_sum(server: httpx2.Client) -> None:
     create_user(server)
     for _ in range(5):
@@ -187,7 +196,7 @@ def test_a_username_is_given_once(server: httpx2.Client) -> None:
     assert len(server.get("/users/").json()) == 1
 
 
-@pytest.mark.parametrize("collection", ["posts", "products"])
+@pytest.mark.parametrize("collection", [needing("posts", "posts"), needing("products", "products")])
 def test_equal_names_get_different_slugs(server: httpx2.Client, collection: str) -> None:
     create_user(server)
     bodies: dict[str, list[Json]] = {
@@ -201,6 +210,7 @@ def test_equal_names_get_different_slugs(server: httpx2.Client, collection: str)
     assert {answer.json()["slug"] for answer in answers} == expected
 
 
+@pytest.mark.needs("products")
 def test_no_change_of_the_stock_is_lost(server: httpx2.Client) -> None:
     create_product(server, 1, 10)
     changes = [3, -1] * (CLIENTS // 2)
@@ -211,6 +221,7 @@ def test_no_change_of_the_stock_is_lost(server: httpx2.Client) -> None:
     assert server.get("/products/1").json()["stock_quantity"] == 10 + sum(taken)
 
 
+@pytest.mark.needs("posts")
 def test_every_view_is_counted(server: httpx2.Client) -> None:
     create_user(server)
     create(server, "/posts/", {"title": "x", "content": "x", "author_id": 1})
@@ -221,6 +232,7 @@ def test_every_view_is_counted(server: httpx2.Client) -> None:
     assert server.get("/posts/1").json()["view_count"] == CLIENTS
 
 
+@pytest.mark.needs("categories")
 def test_two_categories_never_come_under_each_other(server: httpx2.Client) -> None:
     calls: list[Call] = []
     for n in range(1, CLIENTS, 2):
@@ -236,6 +248,7 @@ def test_two_categories_never_come_under_each_other(server: httpx2.Client) -> No
     assert [len(root["children"]) for root in tree] == [1] * (CLIENTS // 2)
 
 
+@pytest.mark.needs("posts", "tags")
 def test_a_post_shows_a_tag_as_it_is_under_its_etag(server: httpx2.Client) -> None:
     for name in ("Old", "Other"):
         create(server, "/tags/", {"name": name})

@@ -37,7 +37,7 @@ from servers import (
     wait_for,
 )
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.needs("orders")]
 
 PROGRAMS = ("initdb", "pg_ctl", "pg_basebackup")
 SETTINGS = """
