@@ -191,7 +191,8 @@ def test_what_the_guide_names_is_there() -> None:
     code = "".join((HOME / name).read_text() for name in ("models.py", "main.py", "Makefile"))
     named = {name for name in re.findall(r"`(?:class |# )?(\w+)`", told) if "rand" not in name}
     assert {"ProductBase", "ProductAdmin", "list_items", "listed_by", "ItemAdmin"} <= named
-    assert {name for name in named if not re.search(rf"\b{name}\b", code)} == {"server_default"}
+    unknown = {name for name in named if not re.search(rf"\b{name}\b", code)}
+    assert unknown <= {"server_default", "ETag"}  # which are none of the shop's own
 
 
 @pytest.mark.needs("products")
