@@ -17,13 +17,11 @@ stands in its decorator: `Anyone`, the `Owner` of what it is about, or a `Superu
 import random
 import re
 import secrets
-import string
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
-from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Form, Query, Request, Response
@@ -39,7 +37,6 @@ from kit import (
     MAX_INT,
     MAX_MONEY,
     PLAIN,
-    Columns,
     Commands,
     ConflictError,
     Count,
@@ -216,10 +213,10 @@ def delete_item(session: Write, item_id: Id) -> None:
 # Users ----------------------------------------------------------------------------------
 
 # A body with its password hashed, which is done before the transaction begins.
-NewUser = Annotated[Columns, Depends(db.bodies.to_create(UserCreate))]
-NewUsers = Annotated[list[Columns], Depends(db.bodies.to_create_each(UserCreates))]
-ReplacedUser = Annotated[Columns, Depends(db.bodies.to_change(UserReplacement))]
-ChangedUser = Annotated[Columns, Depends(db.bodies.to_change(UserUpdate))]
+NewUser = Annotated[dict[str, Any], Depends(db.bodies.to_create(UserCreate))]
+NewUsers = Annotated[list[dict[str, Any]], Depends(db.bodies.to_create_each(UserCreates))]
+ReplacedUser = Annotated[dict[str, Any], Depends(db.bodies.to_change(UserReplacement))]
+ChangedUser = Annotated[dict[str, Any], Depends(db.bodies.to_change(UserUpdate))]
 
 
 @app.get("/users/", dependencies=[Superuser])
@@ -861,9 +858,12 @@ def move_stock(session: Session, changes: dict[int, int]) -> None:
     session.connection().execute(product.values(moved), rows)
 
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
 def new_order_number(session: Session) -> str:
     retry_on_conflict(session, "order_number")
-    tail = "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(6))
+    tail = "".join(secrets.choice(LETTERS) for _ in range(6))
     return f"ORD-{now():%Y%m%d%H%M%S}-{tail}"
 
 
@@ -1629,7 +1629,11 @@ def fill_orders(fill: Filling, count: int) -> None:
     """Orders of the last days, with their lines and notifications."""
     users, some = fill.ids(User), select(col(Product.id), col(Product.price)).limit(10_000)
     goods = fill.session.exec(some).all()
-    made = partial(demo_orders, count if users and goods else 0, now(), users, goods)
+    count, end = count if users and goods else 0, now()
+
+    def made() -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        return demo_orders(count, end, users, goods)
+
     fill(Order, count, (order for order, _ in made()))
     placed = list(fill.session.exec(select(Order.id).order_by(col(Order.id))))
     pairs = zip(placed, made(), strict=True)

@@ -6,7 +6,7 @@ A list of rooms, from the ground up, is in docs/kit.md.
 from kit.access import Access, Token, cookie, cookies_of
 from kit.commands import Commands
 from kit.context import context_of
-from kit.credentials import Bodies, Columns, Credentials, new_stamp
+from kit.credentials import Bodies, Credentials, new_stamp
 from kit.database import Database, NewSession
 from kit.driver_errors import kind_of
 from kit.fields import (
