@@ -5,6 +5,7 @@ and bodies. Nothing behind it sees a Host, so all links and redirects are paths,
 leads nobody away.
 """
 
+import functools
 import logging
 from typing import Any
 
@@ -82,9 +83,14 @@ class Paths:
 
     def url_path_for(self, name: str, /, **values: Any) -> URLPath:
         # A page of the admin asks for many of its own, which it need not look for among all.
-        mounts = [r for r in self.service.routes if isinstance(r, Mount)]
-        mount = next((m for m in mounts if name.startswith(f"{m.name}:")), None)
-        return URLPath((mount or self.service).url_path_for(name, **values))
+        place = self.mounts.get(name[: name.find(":") + 1], self.service)
+        return URLPath(place.url_path_for(name, **values))
+
+    @functools.cached_property
+    def mounts(self) -> dict[str, Mount]:
+        """By what the names of their routes begin with, "admin:"."""
+        mounts = [route for route in self.service.routes if isinstance(route, Mount)]
+        return {f"{mount.name}:": mount for mount in mounts}
 
 
 # Pages run what comes from here alone, and stand in no page of another site. What those of the

@@ -3,7 +3,8 @@
 import functools
 import inspect
 import logging
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, get_args, get_type_hints
 
 from fastapi import HTTPException, Request
@@ -39,14 +40,11 @@ def maker_of(route: Any) -> Any:
 
 async def load(database: Database, request: Request, file: TableFile) -> str:
     """Import the file that was sent into its table: what came of it; RefusedError says why not."""
-    try:
+    with refused(request):
         async with asynccontextmanager(receive)(request) as upload:
             session = database.writer.session(request, alone=True)
-            counts = await database.writer.run(
-                functools.partial(file.load, session, upload), session
-            )
-    except Exception as error:
-        raise RefusedError(sentence(request, error)) from None
+            work = functools.partial(file.load, session, upload)
+            counts = await database.writer.run(work, session)
     return ", ".join(f"{count:,} {what}" for what, count in counts.model_dump().items())
 
 
@@ -66,11 +64,18 @@ async def call(
             session.flush()
         return row
 
-    try:
+    with refused(request):
         if "data" in names:
             body, make = body_of(body_type(route), sent), maker_of(route)
             values["data"] = await make(request, body, *ids) if make else body
         return await database.writer.run(work, session)
+
+
+@contextmanager
+def refused(request: Request) -> Iterator[None]:
+    """Raise RefusedError with a sentence for whatever goes wrong in it."""
+    try:
+        yield
     except Exception as error:
         raise RefusedError(sentence(request, error)) from None
 
