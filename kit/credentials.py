@@ -1,6 +1,6 @@
 """Bodies with a password: hashed before the transaction, since hashing takes long.
 
-`Annotated[Columns, Depends(credentials.to_create(UserCreate))]` in a route is what the body says,
+`Annotated[dict, Depends(bodies.to_create(UserCreate))]` in a route is what the body says,
 with the column `password_hash` in place of the password. What can be refused without hashing is
 refused before it: a name that is taken, a wrong current password, too many sign-ups.
 """
@@ -128,7 +128,7 @@ class Bodies:
         columns = [body.model_dump(exclude={"current_password"}) for body in bodies]
         new = [each for each in columns if "password" in each]
         sent = [[each.pop("password").get_secret_value()] for each in new]
-        seconds = context_of(request).time_left(self.database.settings.db_pool_timeout)
+        seconds = self.database.time_left(request)
         hashes = await hash_in_turn(seconds, storing, hash_to_store, *sent)
         for each, password_hash in zip(new, hashes, strict=True):
             each["password_hash"] = password_hash

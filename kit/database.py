@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 from sqlmodel import Session
 
 from kit.commits import SILENT, CommonCommits
+from kit.context import context_of
 from kit.engines import new_engine
 from kit.problems import BusyError
 from kit.settings import Settings
@@ -95,6 +96,10 @@ class Database:
         self.settings = settings
         self.writer = Connections(settings, writes=True)
         self.reader = Connections(settings, writes=False)
+
+    def time_left(self, request: Request) -> float:
+        """For how many seconds a request may go on to wait: DB_POOL_TIMEOUT since it came."""
+        return context_of(request).time_left(self.settings.db_pool_timeout)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

@@ -17,7 +17,6 @@ from sqlalchemy import JSON, Index
 from sqlmodel import Field, Session, col, or_, select
 
 from kit.access import Access, Token
-from kit.context import context_of
 from kit.fields import NO_NUL, Secret, name_as_stored, now
 from kit.passwords import hash_in_turn, hashing, is_right
 from kit.problems import bad_request, unauthorized
@@ -75,7 +74,7 @@ class LogIns:
         name, password = form.username, form.password.get_secret_value()
         write = self.database.writer.do
         id, password_hash = await write(request, lambda session: self.find(session, name))
-        seconds = context_of(request).time_left(self.database.settings.db_pool_timeout)
+        seconds = self.database.time_left(request)
         (right,) = await hash_in_turn(seconds, hashing, is_right, (password, password_hash))
         id = id if right else 0
         return await write(request, lambda session: self.finish(session, name, id, password_hash))
