@@ -14,9 +14,16 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.transactions import retry_on_conflict
 
+# The collations that know the case of Unicode's letters, and those that compare by code point.
+MARIADB_COLLATIONS = "utf8mb4_uca1400_as_cs", "utf8mb4_nopad_bin"
+MYSQL_COLLATIONS = "utf8mb4_0900_as_cs", "utf8mb4_0900_bin"
+
 
 class LowerCase(FunctionElement[str]):
-    """A text in lower case, in every alphabet; with one small sigma, of the two in Greek."""
+    """A text in lower case, in every alphabet, in the same letters on every database.
+
+    They are Unicode's, as Python has them; but with one small sigma, of the two in Greek.
+    """
 
     type = String()
     inherit_cache = True
@@ -25,8 +32,14 @@ class LowerCase(FunctionElement[str]):
 @compiles(LowerCase)
 def lower_case(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str:
     text = compiler.process(element.clauses, **options)
-    if compiler.dialect.name == "postgresql":  # whose columns, sorted by "C", know ASCII only
+    dialect = compiler.dialect
+    if dialect.name == "postgresql":  # whose columns, sorted by "C", know ASCII only
         text += ' COLLATE "und-x-icu"'
+    elif dialect.name != "sqlite":  # the letters that their columns' collation knows are old
+        mariadb = getattr(dialect, "is_mariadb", False)
+        letters, by_code = MARIADB_COLLATIONS if mariadb else MYSQL_COLLATIONS
+        text = f"replace({text}, 'İ', 'i\u0307')"  # the one that becomes two
+        return f"replace(lower({text} COLLATE {letters}) COLLATE {by_code}, 'ς', 'σ')"  # noqa: RUF001
     return f"replace(lower({text}), 'ς', 'σ')"  # noqa: RUF001
 
 

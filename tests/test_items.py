@@ -125,6 +125,19 @@ def test_searching_ignores_case_in_every_alphabet(client: httpx2.Client, make: M
         assert len(client.get("/items/", params={"q": q}).json()) == 1
 
 
+def test_searching_knows_the_same_letters_on_every_database(
+    client: httpx2.Client, make: Make
+) -> None:
+    letters = [chr(code) for code in range(0x110000) if chr(code).lower() != chr(code)]
+    assert len(letters) > 1400
+    for start in range(0, len(letters), 66):
+        make("items", title="x".join(letters[start : start + 66]))
+    for start in range(0, len(letters), 66):
+        q = "x".join(letters[start : start + 66]).lower()
+        found = client.get("/items/", params={"q": q}).json()
+        assert [item["id"] for item in found] == [start // 66 + 1], q
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
