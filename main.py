@@ -260,22 +260,24 @@ def replace_user(session: Write, user_id: Id, data: ReplacedUser) -> User:
     return get_or_404(session, User, user_id).sqlmodel_update(data)
 
 
-@app.patch("/users/{user_id}", dependencies=[Owner], responses=problems(429))
+@app.patch("/users/{user_id}", dependencies=[Owner], responses=problems(400, 429))
 def update_user(session: Write, user_id: Id, data: ChangedUser) -> User:
     """Change the fields that are sent; `is_active` and `is_superuser` are for superusers.
 
     For a new password or e-mail address of your own, add your `current_password`: without it, or
     with a wrong one, it is a 403, and a 429 after as many as end a log-in.
     """
-    user = get_or_404(session, User, user_id)
     if {"is_active", "is_superuser"} & data.keys():
         refuse_all_but_superusers(session, "is_active and is_superuser are for superusers")
-    return user.sqlmodel_update(data)
+    if False in (data.get("is_active"), data.get("is_superuser")):
+        keep_a_superuser(session, user_id)
+    return get_or_404(session, User, user_id).sqlmodel_update(data)
 
 
-@app.delete("/users/{user_id}", dependencies=[Superuser], status_code=204)
+@app.delete("/users/{user_id}", dependencies=[Superuser], status_code=204, responses=problems(400))
 def delete_user(session: Write, user_id: Id) -> None:
     """Delete a user with their posts, orders and notifications; not while they have an account."""
+    keep_a_superuser(session, user_id)
     session.delete(get_or_404(session, User, user_id))
 
 
@@ -324,9 +326,11 @@ def count_active_users(session: Read) -> ActiveCount:
     return ActiveCount(active_users=count_rows(session, select(User).where(User.is_active)))
 
 
-@app.delete("/users/{user_id}/soft", dependencies=[Owner])
+@app.delete("/users/{user_id}/soft", dependencies=[Owner], responses=problems(400))
 def deactivate_user(session: Write, user_id: Id) -> Notice:
     """Deactivate a user, who keeps everything."""
+    refuse_others(session, user_id)
+    keep_a_superuser(session, user_id)
     get_or_404(session, User, user_id).is_active = False
     return Notice(message=f"User {user_id} has been deactivated")
 
@@ -346,11 +350,11 @@ def export_users(session: Read, format: FileFormat = "csv") -> Response:
 def deactivate_users(
     session: WriteLong, days: Annotated[int, Query(ge=0, le=36_500), PLAIN]
 ) -> DeactivatedCount:
-    """Deactivate the active users who have not changed for more than so many days."""
+    """Deactivate users who have not changed for more than so many days, but no superusers."""
     since = now() - timedelta(days=days)
     idle = (
         update(User)
-        .where(col(User.is_active), col(User.updated_at) < since)
+        .where(col(User.is_active), ~col(User.is_superuser), col(User.updated_at) < since)
         .values(is_active=False, stamp=new_stamp(), version=User.version + 1)
     )
     return DeactivatedCount(deactivated_count=session.exec(idle).rowcount)
@@ -358,9 +362,21 @@ def deactivate_users(
 
 @app.delete("/users/bulk/inactive", dependencies=[Superuser])
 def delete_inactive_users(session: WriteLong) -> DeletedCount:
-    """Delete the inactive users, except those with an account."""
-    gone = delete(User).where(~col(User.is_active), ~is_needed(session, User))
+    """Delete the inactive users, except superusers and those with an account."""
+    inactive = ~col(User.is_active), ~col(User.is_superuser)
+    gone = delete(User).where(*inactive, ~is_needed(session, User))
     return DeletedCount(deleted_count=session.exec(gone).rowcount)
+
+
+def keep_a_superuser(session: Session, user_id: int) -> None:
+    """Before this user goes: 400 for the last active superuser, where one has to log in.
+
+    All of them are locked until the end, in the order of their ids, before any row else: of two
+    who demote each other, the second finds that it would be the last.
+    """
+    active = select(User.id).where(User.is_active, User.is_superuser).order_by(col(User.id))
+    if not db.access.is_open() and [*session.exec(active.with_for_update())] == [user_id]:
+        bad_request("The last superuser has to stay")
 
 
 def named_like(q: str) -> ColumnElement[bool]:

@@ -69,6 +69,7 @@ from kit import (
     example,
     listed_by,
     listed_by_false,
+    listed_by_true,
     related,
 )
 
@@ -134,6 +135,7 @@ class User(Timestamps, UserState, Credentials, Versioned, table=True):
     __table_args__ = (
         *listed_by("username", "created_at"),
         listed_by_false("is_active"),
+        listed_by_true("is_superuser"),
         Index(None, "updated_at"),  # to deactivate who has long been idle
     )
     is_private: ClassVar[bool] = False

@@ -89,6 +89,7 @@ from kit.tables import (
     example,
     listed_by,
     listed_by_false,
+    listed_by_true,
     related,
 )
 from kit.transactions import retry_on_conflict, transaction_of

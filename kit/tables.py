@@ -151,6 +151,12 @@ def listed_by_false(flag: str) -> Index:
     return Index(None, flag, "id", postgresql_where=few, sqlite_where=few_on_sqlite)
 
 
+def listed_by_true(flag: str) -> Index:
+    """The same where those are the few whose flag is true."""
+    few, few_on_sqlite = text(flag), text(f"{flag} = 1")
+    return Index(None, flag, "id", postgresql_where=few, sqlite_where=few_on_sqlite)
+
+
 def related(**options: Any) -> Any:
     """A relationship, which a route loads where it returns it: nothing is loaded unseen.
 

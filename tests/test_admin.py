@@ -1183,6 +1183,8 @@ def test_a_form_token_is_no_signature_of_a_token(
 def test_a_log_in_ends_at_once_when_the_user_changes(
     closed: httpx2.Client, client: httpx2.Client, change: Json
 ) -> None:
+    root = {"is_superuser": True}
+    assert client.patch("/users/2", json=root, headers=log_in(client, "ann")).is_success
     enter(closed, "Ann")
     assert is_let_in(closed)
     body = change | {"current_password": "Password1"}
@@ -1192,6 +1194,23 @@ def test_a_log_in_ends_at_once_when_the_user_changes(
     token = form_token(closed)
     response = send(closed, "/admin/item/create", {"csrf_token": token, "title": "x", "price": "1"})
     assert (response.status_code, path_of(response)) == (302, "/admin/login")
+
+
+def test_the_last_superuser_stays_on_the_pages_too(
+    closed: httpx2.Client, client: httpx2.Client
+) -> None:
+    enter(closed, "Ann")
+    stays = "The last superuser has to stay"
+    assert remove(closed, "user", "1") == remove(closed, "user", "1,2") == stays
+    for name in ("is_active", "is_superuser"):
+        page = refused(form(closed, "/admin/user/edit/1", **{name: None}, full_name="New"))
+        assert page.alert == stays
+    saved(form(closed, "/admin/user/edit/1", full_name="Ann"))
+    users = client.get("/users/", headers=log_in(client, "ann")).json()
+    assert [(user["id"], user["full_name"]) for user in users] == [(1, "Ann"), (2, None)]
+    saved(form(closed, "/admin/user/edit/2", is_superuser="y"))
+    saved(form(closed, "/admin/user/edit/1", is_superuser=None))
+    assert not is_let_in(closed)
 
 
 def test_logging_out_ends_it_in_the_browser_and_everywhere_else(

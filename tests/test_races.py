@@ -8,9 +8,10 @@ from collections import Counter
 
 import httpx2
 import pytest
-from conftest import Json, needing
+from conftest import Json, log_in, needing
 from servers import (
     Call,
+    Process,
     at_once,
     balances,
     create,
@@ -23,6 +24,10 @@ from servers import (
     serving,
     statuses,
 )
+from sqlalchemy import NullPool, create_engine, update
+from sqlmodel import col, select
+
+from models import User
 
 pytestmark = [pytest.mark.every_database, pytest.mark.system]
 
@@ -183,6 +188,31 @@ def test_transfers_in_all_directions_keep_the_sum(server: httpx2.Client) -> None
         assert min(balances(server)) >= 0
     last = server.get("/transfers/?limit=1&count=true")
     assert last.headers["X-Total-Count"] == str(moved)
+
+
+@pytest.mark.parametrize("way", ["demote", "deactivate", "soft", "delete"])
+def test_of_two_superusers_who_remove_each_other_and_themselves_one_stays(
+    closed_server: Process, way: str
+) -> None:
+    server, engine = closed_server.client, create_engine(closed_server.url, poolclass=NullPool)
+    active = select(User.id).where(User.is_active, User.is_superuser)
+    for n in (1, 3, 5):
+        pair = [create_user(server, f"user{id}")["id"] for id in (n, n + 1)]
+        with engine.begin() as connection:
+            connection.execute(update(User).values(is_superuser=col(User.id).in_(pair)))
+        tokens = [log_in(server, f"user{id}") for id in pair]
+        calls = [remover(server, way, id, token) for id in pair for token in tokens]
+        answers = at_once(calls * 4)
+        assert set(statuses(answers)) <= {200, 204, 400, 401, 403, 404}
+        with engine.connect() as connection:
+            assert len(connection.execute(active).all()) == 1
+    assert "The last superuser has to stay" in details(answers)
+
+
+def remover(server: httpx2.Client, way: str, id: int, headers: dict[str, str]) -> Call:
+    body = {"demote": {"is_superuser": False}, "deactivate": {"is_active": False}}.get(way)
+    path = f"/users/{id}/soft" if way == "soft" else f"/users/{id}"
+    return sender(server, "PATCH" if body else "DELETE", path, body, headers)
 
 
 def test_a_username_is_given_once(server: httpx2.Client) -> None:

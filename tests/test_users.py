@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 
 import argon2
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import SECTIONS, SLOW_HASHER, Json, Make, needing
+from conftest import SECTIONS, SLOW_HASHER, Json, Make, log_in, needing
 from document import columns_of, with_defaults
 from sqlmodel import Session, col, select
 
@@ -629,6 +630,84 @@ def test_a_user_with_an_account_cannot_be_deleted(client: httpx2.Client, make: M
     assert "user_id" in response.json()["detail"]
     assert client.get("/users/1").json() == user
     assert len(client.get("/posts/").json()) == 1
+
+
+# The last superuser
+
+STAYS = "The last superuser has to stay"
+GOING: dict[str, Json] = {  # ways to lose user 1
+    "DELETE /users/1": None,
+    "DELETE /users/1/soft": None,
+    "PATCH /users/1": {"is_superuser": False},
+    "PATCH /users/1 inactive": {"is_active": False, "is_superuser": True},
+}
+
+
+@pytest.fixture
+def shop(client: httpx2.Client, make: Make, close: Callable[[], None]) -> httpx2.Client:
+    """The app in closed mode, with a superuser (1), who is its client, and another user (2)."""
+    for _ in range(2):
+        make("users")
+    client.patch("/users/1", json={"is_superuser": True})
+    close()
+    return client
+
+
+def without(shop: httpx2.Client, way: str, headers: dict[str, str]) -> tuple[int, str]:
+    method, path, *_ = way.split()
+    answer = shop.request(method, path, json=GOING[way], headers=headers)
+    return answer.status_code, answer.json()["detail"] if answer.is_error else ""
+
+
+@pytest.mark.parametrize("way", GOING)
+def test_the_last_active_superuser_stays(shop: httpx2.Client, way: str) -> None:
+    root, other = log_in(shop, "user1"), log_in(shop, "user2")
+    assert without(shop, way, other)[0] == without(shop, way, {})[0] + 2 == 403
+    users = shop.get("/users/", headers=root).json()
+    assert without(shop, way, root) == (400, STAYS)
+    assert shop.get("/users/", headers=root).json() == users
+    for state, status in (("is_active", 400), ("is_superuser", 400), (None, 200)):
+        second = {"is_active": True, "is_superuser": True} | ({state: False} if state else {})
+        assert shop.patch("/users/2", json=second, headers=root).status_code == 200
+        gone, _ = without(shop, way, root)
+        assert gone // 200 == status // 200
+    other = log_in(shop, "user2")
+    assert shop.get("/users/", headers=other).is_success
+    assert shop.delete("/users/2/soft", headers=other).json()["detail"] == STAYS
+
+
+def test_the_last_superuser_may_be_changed_in_all_else(shop: httpx2.Client) -> None:
+    root = log_in(shop, "user1")
+    same = {"full_name": "Root", "is_active": True, "is_superuser": True}
+    assert shop.patch("/users/1", json=same, headers=root).json()["full_name"] == "Root"
+    sent = ANN | {"current_password": "Password1"}
+    replaced = shop.put("/users/1", json=sent, headers=root).json()
+    assert (replaced["username"], replaced["is_superuser"]) == ("Ann_1", True)
+
+
+@pytest.mark.parametrize("way", GOING)
+def test_in_open_mode_no_superuser_has_to_stay(client: httpx2.Client, make: Make, way: str) -> None:
+    make("users")
+    client.patch("/users/1", json={"is_superuser": True})
+    assert without(client, way, {})[0] < 300
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_what_is_done_to_many_leaves_superusers_alone(
+    client: httpx2.Client, make: Make, close: Callable[[], None], mode: str
+) -> None:
+    for id, state in enumerate(({}, {"is_active": False}, {"is_superuser": False}), 1):
+        make("users")
+        client.patch(f"/users/{id}", json={"is_superuser": True, **state})
+        last_changed(id, days_ago=400)
+    if mode == "closed":
+        close()
+    headers = log_in(client, "user1") if mode == "closed" else {}
+    response = client.patch("/users/bulk/deactivate?days=10", headers=headers)
+    assert response.json() == {"deactivated_count": 1}
+    assert client.delete("/users/bulk/inactive", headers=headers).json() == {"deleted_count": 1}
+    left = client.get("/users/", headers=headers).json()
+    assert [(user["id"], user["is_active"]) for user in left] == [(1, True), (2, False)]
 
 
 # As a file
