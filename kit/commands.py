@@ -62,8 +62,9 @@ class Commands(typer.Typer):
     def migrate_or_exit(self) -> None:
         try:
             self.app.migrations.run()
-        except (SQLAlchemyError, TypeError, TimeoutError) as error:  # TypeError: an unknown option
-            sys.exit(f"The database cannot be used: {getattr(error, 'orig', error)}")
+        except (SQLAlchemyError, TimeoutError) as error:
+            why = " ".join(str(getattr(error, "orig", error)).split())  # in one line
+            sys.exit(f"The database cannot be used: {why}")
 
     def migrate(self) -> None:
         """Bring the database to the newest revision."""
@@ -105,8 +106,8 @@ class Commands(typer.Typer):
             tool = "pg_dump" if kind == "postgresql" else "mariadb-dump or mysqldump"
             sys.exit(f"This copies SQLite databases. For {kind} use {tool}.")
         database = Path(str(url.database))
-        if not database.exists():
-            sys.exit(f"{database} does not exist.")
+        if not database.is_file():
+            sys.exit(f"{database} is {'a folder' if database.is_dir() else 'not there'}.")
         wrong = f"Cannot copy {database} to {file}"
         try:
             file.touch(0o600, exist_ok=False)  # which goes through no link

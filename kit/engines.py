@@ -5,10 +5,13 @@ import functools
 import os
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
@@ -162,5 +165,36 @@ def create_private_file(
         name = unquote(parts.path) if parse_qs(parts.query).get("mode", ["rwc"]) == ["rwc"] else ""
     if name in ("", ":memory:"):
         return
-    with contextlib.suppress(OSError):  # it exists; of what else is wrong SQLite tells
+    with contextlib.suppress(OSError):  # it exists; of what else is wrong `name_the_file` tells
         os.close(os.open(os.path.realpath(name), os.O_CREAT | os.O_EXCL, 0o600))
+
+
+@event.listens_for(Engine, "do_connect")
+def connect(dialect: Any, _: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    """Connect, and call it an ArgumentError whatever a driver raises for a bad option of a URL."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except dialect.loaded_dbapi.Error:
+        raise
+    except Exception as error:
+        raise ArgumentError(f"an option of its URL is bad: {error}") from error
+
+
+@event.listens_for(Engine, "handle_error")
+def name_the_file(context: ExceptionContext) -> OperationalError | None:
+    """Say which file SQLite cannot open, and why: it only says that it cannot."""
+    error: Any = context.original_exception
+    code = getattr(error, "sqlite_errorname", "")
+    if not context.engine or code not in ("SQLITE_CANTOPEN", "SQLITE_NOTADB"):
+        return None
+    file = Path(str(context.engine.url.database).removeprefix("file:")).absolute()
+    if file.is_dir():
+        why = ", which is a folder"
+    elif not file.parent.is_dir():
+        why = f": there is no folder {file.parent}"
+    else:
+        needed = file if file.exists() else file.parent
+        why = "" if os.access(needed, os.W_OK) else f": {needed} may not be written to"
+    told: Any = sqlite3.OperationalError(f"{error}: {file}{why}")
+    told.sqlite_errorname = code
+    return OperationalError(None, None, told)

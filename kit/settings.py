@@ -2,9 +2,18 @@
 
 import re
 import sys
-from typing import TypeVar
+from difflib import get_close_matches
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -20,6 +29,15 @@ HOST = r"[^/?@:,[]+(?::\d+)?"
 SEVERAL_HOSTS = re.compile(
     rf"(postgres[^/]*://(?:[^/?@]*@)?)({HOST}(?:,{HOST})+)(/[^?]*)(?:\?(.*))?"
 )
+
+ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:]+\])(?::([1-9][0-9]{0,4}))?"
+)
+OF_NO_PAGE = {"ftp", "ws", "wss"}  # schemes that a page does not come by
+NOT_UTF_8 = ".env is not a text in UTF-8"
+# How near a name in .env is to that of a setting that was meant (difflib's ratio): DATABSE_URL
+# and TOKEN_TLL are, DATABASE_USER, TEST_DATABASE_URL and SECRET_KEY_BASE are other tools'.
+NEAR = 0.885
 
 
 def name_each_host(url: str) -> str:
@@ -39,10 +57,29 @@ def split_origins(setting: str) -> list[str]:
     return [origin for origin in map(str.strip, setting.split(",")) if origin]
 
 
+def is_origin(text: str) -> bool:
+    """Whether browsers send it just so (RFC 6454, section 6.2; URL Standard, 3.5 and 3.6)."""
+    if not (found := ORIGIN.fullmatch(text)):
+        return False
+    scheme, host, port = found.groups()
+    try:
+        if host.startswith("["):
+            normal = f"[{IPv6Address(host[1:-1])}]"
+        else:
+            is_number = re.search(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$", host)
+            normal = str(IPv4Address(host)) if is_number else host
+    except ValueError:
+        return False
+    is_usual = (scheme, port) in (("http", "80"), ("https", "443"))
+    return host == normal and scheme not in OF_NO_PAGE and not is_usual and int(port or 1) < 65536
+
+
 class Settings(BaseSettings):
     """Read from the environment and from a file `.env`; the names are those of the fields."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8-sig", extra="ignore"
+    )
 
     database_url: str = "sqlite:///./app.db"
     database_read_url: str | None = None
@@ -59,6 +96,17 @@ class Settings(BaseSettings):
     app_name: str = Field("API", min_length=1)
     debug: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def known_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A `.env` may be for other tools as well, but hardly with names so near to these."""
+        for name in values.keys() - cls.model_fields.keys():
+            if "\0" in name:  # as in UTF-16
+                raise ValueError(NOT_UTF_8)
+            for meant in get_close_matches(name, cls.model_fields, 1, NEAR):
+                raise ValueError(f".env has {name.upper()}, which is none: is it {meant.upper()}?")
+        return values
+
     @field_validator("database_url", "database_read_url")
     @classmethod
     def usual_url(cls, value: str | None) -> str | None:
@@ -74,9 +122,17 @@ class Settings(BaseSettings):
             raise ValueError("has to begin with sqlite://, postgresql://, mysql:// or mariadb://")
         if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
             raise ValueError("has to name a file: sqlite:///./app.db")
+        if "@" in f"{url.host}{url.database}" and not driver.startswith("sqlite"):
+            # What is before it may be a part of the password, which no error has to show.
+            raise ValueError("has to have %40 for @ within the password, and %2F for /")
         if not url.database:
             raise ValueError("has to name a database: postgresql://user:password@host/name")
-        return url.set(drivername=driver).render_as_string(hide_password=False)
+        url = url.set(drivername=driver)
+        try:
+            url.get_dialect()().create_connect_args(url)
+        except (TypeError, ValueError):
+            raise ValueError("has an option whose value its driver does not take") from None
+        return url.render_as_string(hide_password=False)
 
     @field_validator("secret_key")
     @classmethod
@@ -92,10 +148,14 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def web_origins(cls, value: str, others: ValidationInfo) -> str:
-        """Origins as browsers send them (RFC 6454, section 6.2)."""
+        """Origins as browsers send them; not `null`, which any site can have them send."""
         for origin in split_origins(value):
-            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+", origin):
-                raise ValueError("has to have origins such as https://shop.example, or be *")
+            if origin != "*" and not is_origin(origin):
+                shown = origin.rpartition("@")[2]  # without a password
+                raise ValueError(
+                    f"no page's origin is {shown!a}: it has to be like https://shop.example:8443, "
+                    "in lower case and ASCII (xn--...), without a path, a * or a port that is usual"
+                )
             if origin == "*" and others.data.get("secret_key", "a bad one") is None:
                 raise ValueError("cannot be * without a SECRET_KEY: any site could do everything")
         return value
@@ -108,8 +168,13 @@ def read_settings(kind: type[S]) -> S:
     """The settings, or the end of the process with one line that says what is wrong."""
     try:
         return kind()
+    except UnicodeError:
+        sys.exit(f"Bad setting: {NOT_UTF_8}")
+    except OSError as error:
+        sys.exit(f"Bad setting: .env cannot be read: {error.strerror}")
     except ValidationError as error:
         wrong = (
-            f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_input=False)
+            f"{''.join(f'{name}: ' for name in e['loc']).upper()}{e['msg']}"
+            for e in error.errors(include_input=False)
         )
         sys.exit("Bad setting: " + "; ".join(line.replace("Value error, ", "") for line in wrong))

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from conftest import KEY, SECTIONS, Make, log_in
 from databases import HOME, SCRATCH
-from servers import free_port, serving
+from servers import free_port, running, serving
 from typer.testing import CliRunner
 
 import db
@@ -221,6 +221,16 @@ def test_a_backup_is_written_over_nothing_and_through_no_link(
     assert files() == before
 
 
+def test_a_backup_of_what_is_no_file_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.db").mkdir()
+    for name, what in (("folder.db", "a folder"), ("nowhere.db", "not there")):
+        monkeypatch.setattr(db.settings, "database_url", f"sqlite:///{tmp_path}/{name}")
+        told = f"{tmp_path}/{name} is {what}.\n"
+        assert run_here("backup", str(tmp_path / "copy")) == (1, told)
+
+
 def test_a_backup_that_fails_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +320,56 @@ def test_a_backup_of_a_servers_database_names_the_tool(
     assert tool in said
 
 
+# Settings
+
+SECRET = "hush"
+NUMBERS = (
+    "DB_POOL_SIZE",
+    "DB_MAX_OVERFLOW",
+    "DB_POOL_TIMEOUT",
+    "DB_POOL_RECYCLE",
+    "TOKEN_TTL",
+    "MAX_BODY_SIZE",
+)
+NO_URLS = [
+    "",
+    "nonsense",
+    f"postgresql://u:{SECRET}@h:port/x",
+    f"postgresql://u:{SECRET}@[::1/x",
+    f"postgresql://u:a@{SECRET}/b@h/x",
+    f"postgresql://u:a@{SECRET}@h/x",
+    f"mysql://u:{SECRET}@h",
+    f"mysql://u:{SECRET}@h/x?connect_timeout=soon",
+    "sqlite:///x.db?timeout=soon",
+]
+NO_ORIGINS = [
+    "https://*.shop.example",
+    "https://shop.example:443",
+    "http://shop.example:80",
+    "https://shop.example:",
+    "https://shop.example:0",
+    "https://shop.example:08443",
+    "https://shop.example:65536",
+    "https://bücher.example",
+    "HTTPS://shop.example",
+    "https://shop.example/path",
+    "https://shop.example?x",
+    f"https://ann:{SECRET}@shop.example",
+    "https://shop..example",
+    "http://127.1",
+    "http://0x7f.0.0.1",
+    "http://2130706433",
+    "http://127.0.0.01",
+    "http://[0:0:0:0:0:0:0:1]",
+    "http://[::AB]",
+    "http://[::1",
+    "wss://shop.example",
+    "null",
+    '["https://shop.example"]',
+    "*.shop.example",
+]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -331,6 +391,11 @@ def test_a_backup_of_a_servers_database_names_the_tool(
         ("CORS_ORIGINS", "https://Shop.example"),
         ("CORS_ORIGINS", "https://a.example, shop.example"),
         ("CORS_ORIGINS", "https://a.example https://b.example"),
+        *(("CORS_ORIGINS", origin) for origin in NO_ORIGINS),
+        *((name, value) for name in NUMBERS for value in ("", "-1", "inf", "nan", "1e400", "1 0")),
+        *(("DATABASE_URL", url) for url in NO_URLS),
+        *(("DATABASE_READ_URL", url) for url in NO_URLS),
+        ("SECRET_KEY", SECRET),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_clear_line(
@@ -341,6 +406,30 @@ def test_a_bad_setting_stops_the_start_with_one_clear_line(
         kit.read_settings(db.Settings)
     assert str(stopped.value).startswith(f"Bad setting: {name}: ")
     assert "\n" not in str(stopped.value)
+    assert SECRET not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://shop.example",
+        "http://localhost:3000",
+        "http://shop.example:443",
+        "https://127.0.0.1",
+        "http://[::1]:8080",
+        "http://[2001:db8::1]",
+        "https://xn--bcher-kva.example",
+        "https://a_b.4you.example",
+        "https://shop.example.",
+        "chrome-extension://abcdefghijklmnop",
+        "capacitor://localhost",
+    ],
+)
+def test_an_origin_is_taken_as_a_browser_sends_it(
+    monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", f"https://a.example,{origin}")
+    assert origin in kit.read_settings(db.Settings).cors_origins
 
 
 def test_any_site_may_be_let_in_where_one_has_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +443,120 @@ def test_settings_are_read_from_a_file_too(tmp_path: Path) -> None:
     stopped = run("migrate", cwd=tmp_path)
     assert stopped.stderr.startswith("Bad setting: DB_POOL_SIZE: ")
     assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
+
+
+NOT_UTF_8 = "Bad setting: .env is not a text in UTF-8"
+PLAIN_ENV = "# Café\nDATABASE_URL=sqlite:///./other.db\nTOKEN_TTL=7\n"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8", "utf-8-sig"]
+)
+def test_a_file_of_settings_is_read_in_utf_8_or_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    (tmp_path / ".env").write_bytes(PLAIN_ENV.encode(encoding))
+    monkeypatch.chdir(tmp_path)
+    if encoding.startswith("utf-8"):
+        assert kit.read_settings(db.Settings).token_ttl == 7
+        return
+    with pytest.raises(SystemExit, match=f"^{re.escape(NOT_UTF_8)}$"):
+        kit.read_settings(db.Settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("database_ulr", "DATABASE_URL"),
+        ("DATABASE-URL", "DATABASE_URL"),
+        ("SECRETKEY", "SECRET_KEY"),
+        ("TOKEN_TLL", "TOKEN_TTL"),
+        ("export CORS_ORIGIN", "CORS_ORIGINS"),
+    ],
+)
+def test_a_misspelt_name_of_a_setting_in_the_file_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    (tmp_path / ".env").write_text(f"OTHER=1\n{name}={SECRET}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        kit.read_settings(db.Settings)
+    named = name.removeprefix("export ").upper()
+    assert str(stopped.value) == f"Bad setting: .env has {named}, which is none: is it {meant}?"
+
+
+def test_the_file_of_settings_may_have_those_of_other_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = "DATABASE_USER DATABASE_HOST TEST_DATABASE_URL SECRET_KEY_BASE API_NAME PORT DB_URL"
+    text = "".join(f"{name}=x\n" for name in others.split())
+    (tmp_path / ".env").write_text(f"{text}TOKEN_TTL=7\n")
+    monkeypatch.chdir(tmp_path)
+    assert kit.read_settings(db.Settings).token_ttl == 7
+
+
+ANN = ["--username", "ann", "--email", "ann@example.com", "--password", "Password1"]
+FILE_COMMANDS = {
+    "migrate": ["migrate"],
+    "demo": ["demo"],
+    "serve": ["serve", "--port", "0"],
+    "createsuperuser": ["createsuperuser", *ANN],
+}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("command", "place", "why"),
+    [
+        *((name, "nowhere/app.db", ": there is no folder {}/nowhere") for name in FILE_COMMANDS),
+        ("migrate", "folder.db", ", which is a folder"),
+        ("migrate", "text.db/app.db", ": there is no folder {}/text.db"),
+    ],
+)
+def test_a_database_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, command: str, place: str, why: str
+) -> None:
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "text.db").write_text("This is no database. " * 100)
+    stopped = run(*FILE_COMMANDS[command], cwd=tmp_path, DATABASE_URL=f"sqlite:///./{place}")
+    told = f"unable to open database file: {tmp_path}/{place}{why.format(tmp_path)}"
+    assert stopped.stderr == f"The database cannot be used: {told}\n"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///./text.db", "file is not a database: {}/text.db"),
+        (f"mysql://u:{SECRET}@127.0.0.1:1/x?charset=none", "an option of its URL is bad: "),
+        (f"mysql://u:{SECRET}@127.0.0.1:1/x?connect_timeout=0", "an option of its URL is bad: "),
+        (f"mysql://u:{SECRET}@127.0.0.1:1/x?colour=red", "an option of its URL is bad: "),
+        (f"postgresql://u:{SECRET}@127.0.0.1:1/x?colour=red", 'invalid connection option "colour"'),
+        (f"postgresql://u:{SECRET}@127.0.0.1:1/x", "connection failed: "),
+        (f"postgresql://u:{SECRET}@127.0.0.1:99999/x", 'connection is bad: invalid port number: "'),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_one_line(
+    tmp_path: Path, url: str, told: str
+) -> None:
+    (tmp_path / "text.db").write_text("This is no database. " * 100)
+    stopped = run("migrate", cwd=tmp_path, DATABASE_URL=url)
+    begin = f"The database cannot be used: {told.format(tmp_path)}"
+    assert stopped.stderr.startswith(begin)
+    assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
+    assert SECRET not in stopped.stderr
+
+
+@pytest.mark.system
+def test_which_file_cannot_be_opened_is_told_in_the_log_and_to_no_client(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nowhere/app.db"
+    with running(url, MIGRATE_ON_START="false") as process:
+        for path in ("/items/", "/notifications/", "/health/db"):
+            answer = process.client.get(path)
+            assert answer.status_code == 503
+            assert "nowhere" not in answer.text
+        assert f"there is no folder {tmp_path}/nowhere" in process.logged()
 
 
 @pytest.mark.system
