@@ -3,6 +3,7 @@
 Where there is no Chromium these tests are skipped, or fail if BROWSER_REQUIRED is set.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from conftest import KEY, Json, log_in
 from databases import HOME, SCRATCH
 from playwright.sync_api import (
     Browser,
+    BrowserContext,
     ConsoleMessage,
     Error,
     Page,
@@ -415,6 +417,82 @@ def test_an_order_shows_on_the_dashboard_by_itself(
     expect(newest.locator("tbody tr").first).to_contain_text(number)
     assert admin.evaluate("() => window.isTheSame") is True
     assert admin_troubles == []
+
+
+@pytest.fixture
+def dashboards(browser: Browser, address: str, logged_in: StorageState) -> Iterator[BrowserContext]:
+    """A browser in which nine tabs can be opened, each with the dashboard."""
+    with browser.new_context(base_url=address, storage_state=logged_in) as context:
+        yield context
+
+
+def open_dashboards(context: BrowserContext, count: int) -> list[str]:
+    """Open so many; the streams of events that are asked for by then, and from then on."""
+    asked = list[str]()
+    context.on("request", lambda r: asked.append(r.url) if r.url.endswith("/events") else None)
+    for _ in range(count):
+        context.new_page().goto("/admin/")
+    return asked
+
+
+def expect_on(context: BrowserContext, number: str) -> None:
+    for page in context.pages:
+        newest = page.locator(".card", has_text="Newest orders")
+        expect(newest.locator("tbody tr").first).to_contain_text(number)
+
+
+@pytest.mark.needs("orders")
+def test_nine_tabs_with_the_dashboard_share_one_stream(
+    dashboards: BrowserContext, demo_shop: httpx2.Client
+) -> None:
+    asked = open_dashboards(dashboards, 9)
+    expect_on(dashboards, place_order(demo_shop)["order_number"])
+    assert len(asked) == 1
+    dashboards.pages[0].goto("/admin/product/list")  # another one has to listen now
+    expect(dashboards.pages[0].locator("tbody tr").first).to_be_visible()
+    dashboards.pages[0].close()
+    expect_on(dashboards, place_order(demo_shop)["order_number"])
+    assert len(asked) == 2
+
+
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true})
+    document.dispatchEvent(new Event("visibilitychange"))
+}"""
+
+
+@pytest.mark.needs("orders")
+def test_where_tabs_cannot_share_a_stream_those_that_are_hidden_have_none(
+    dashboards: BrowserContext, demo_shop: httpx2.Client
+) -> None:
+    dashboards.add_init_script("delete Navigator.prototype.locks")  # as without HTTPS
+    for _ in range(9):
+        with dashboards.expect_event("response", lambda r: r.url.endswith("/events")):
+            page = dashboards.new_page()
+            page.goto("/admin/")
+        page.evaluate(HIDE, True)
+    number = place_order(demo_shop)["order_number"]
+    for page in dashboards.pages:
+        page.evaluate(HIDE, False)
+        newest = page.locator(".card", has_text="Newest orders")
+        expect(newest.locator("tbody tr").first).to_contain_text(number)
+        page.evaluate(HIDE, True)
+
+
+@pytest.mark.needs("orders")
+def test_a_dashboard_without_a_stream_asks_again(
+    dashboards: BrowserContext, demo_shop: httpx2.Client
+) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):  # as many as a user may have
+            stack.enter_context(demo_shop.stream("GET", "/notifications/events"))
+        with dashboards.expect_event("response", lambda r: r.url.endswith("/events")) as refused:
+            open_dashboards(dashboards, 1)
+        assert refused.value.status == 429
+        expect_on(dashboards, place_order(demo_shop)["order_number"])
+    with dashboards.expect_event("response", lambda r: r.url.endswith("/events")) as taken:
+        pass
+    assert taken.value.status == 200
 
 
 @pytest.mark.needs("orders")
