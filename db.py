@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends
-from pydantic import Field
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -26,6 +25,7 @@ from kit import (
     Database,
     LogIns,
     Migrations,
+    Name,
     NewSession,
     OnceSession,
     read_settings,
@@ -36,7 +36,7 @@ from models import IdempotencyKey, User
 class Settings(kit.Settings):
     """Those of every service (see docs/operations.md), and the shop's own."""
 
-    app_name: str = Field("Cornershop API", min_length=1)
+    app_name: Name = "Cornershop API"
 
 
 settings = read_settings(Settings)

@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel, col, select
 
 from kit import (
+    FILLED,
     MAX_INT,
     NO_NUL,
     PLAIN,
@@ -210,7 +211,7 @@ class DeletedCount(BaseModel):
 
 
 class CategoryBase(Schema):
-    name: Annotated[str, Field(min_length=1, max_length=100), NO_NUL] = Field(unique=True)
+    name: Annotated[str, Field(min_length=1, max_length=100), *FILLED] = Field(unique=True)
     slug: Slug = Field(unique=True)
     description: OptionalText = None
     parent_id: OptionalId = Field(default=None, foreign_key="category.id", ondelete="SET NULL")
@@ -445,7 +446,7 @@ class NewOrder(Schema):
             max_length=5000,
             description='A product on each line: its SKU and how many, as in "HEA-00001 2".',
         ),
-        NO_NUL,
+        *FILLED,
     ]
     shipping_address: OptionalNote = None
 
@@ -472,7 +473,7 @@ class Notification(Created, NotificationBase, Entity, table=True):
 
 class NewNotification(Schema):
     order_id: Id
-    message: Annotated[str, Field(min_length=1, max_length=500), NO_NUL]
+    message: Annotated[str, Field(min_length=1, max_length=500), *FILLED]
 
 
 # Posts ----------------------------------------------------------------------------------
@@ -500,7 +501,7 @@ class PostTag(SQLModel, table=True):
 class PostBase(Schema):
     title: Name
     slug: Slug = Field(unique=True)
-    content: Annotated[str, Field(min_length=1, max_length=100_000), NO_NUL] = Field(
+    content: Annotated[str, Field(min_length=1, max_length=100_000), *FILLED] = Field(
         sa_type=LongText
     )
     status: PostStatus = Field(default=PostStatus.draft, sa_type=choice(PostStatus))
@@ -564,7 +565,7 @@ class PostViews(BaseModel):
 
 
 class TagBase(Schema):
-    name: Annotated[str, Field(min_length=1, max_length=50), NO_NUL] = Field(unique=True)
+    name: Annotated[str, Field(min_length=1, max_length=50), *FILLED] = Field(unique=True)
     slug: Slug = Field(unique=True)
 
 

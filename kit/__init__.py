@@ -10,6 +10,7 @@ from kit.credentials import Bodies, Credentials, new_stamp
 from kit.database import Database, NewSession
 from kit.driver_errors import kind_of
 from kit.fields import (
+    FILLED,
     MAX_INT,
     MAX_MONEY,
     NO_NUL,

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT
 from sqlmodel import Field
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-POSITIVE = r"[0-9]{1,8}(\.[0-9]{1,2})?"
+POSITIVE = r"[0-9]{1,8}(\.[0-9]{1,2}0*)?"
 AMOUNT = f"-?{POSITIVE}"
 MAX_INT = 2**31 - 1  # the largest INTEGER that all three databases store
 MAX_MONEY = Decimal("99999999.99")  # 10 digits: the most that a client may name
@@ -66,6 +66,13 @@ def plain_money(value: Any) -> Any:
     """Before pydantic, which would take "1_0", "1e2" and the digits of other alphabets."""
     if isinstance(value, str) and not re.fullmatch(AMOUNT, value):
         raise PydanticCustomError("money", "Input should be an amount such as 79.99")
+    return value
+
+
+def filled(value: str) -> str:
+    """Text that is more than white space, which it may have around it."""
+    if not value.strip():
+        raise PydanticCustomError("blank", "Input should be more than white space")
     return value
 
 
@@ -117,6 +124,12 @@ def strong_password(value: SecretStr) -> SecretStr:
 
 # PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
 NO_NUL = pydantic.Field(pattern=r"^[^\x00]*$")
+# For text that may not be empty.
+FILLED: tuple[Any, ...] = (
+    NO_NUL,
+    AfterValidator(filled),
+    pydantic.Field(json_schema_extra={"pattern": r"^\s*[^\s\x00][^\x00]*$"}),
+)
 SLUG = pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
 # Money is a Decimal in Python and a number in JSON: two decimals fit a float exactly enough
 # to read back the same digits.
@@ -126,12 +139,12 @@ PLAIN = BeforeValidator(plain_integer)
 Id = Annotated[int, Field(ge=1, le=MAX_INT), PLAIN]
 OptionalId = Annotated[int | None, Field(ge=1, le=MAX_INT), PLAIN]
 Count = Annotated[int, Field(ge=0, le=MAX_INT), PLAIN]
-Name = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+Name = Annotated[str, Field(min_length=1, max_length=200), *FILLED]
 Slug = Annotated[str, Field(max_length=200), SLUG]
 OptionalSlug = Annotated[str | None, Field(max_length=200), SLUG]
 OptionalText = Annotated[str | None, Field(max_length=10_000), NO_NUL]
 Search = Annotated[str, Field(max_length=200), NO_NUL]
-SearchFor = Annotated[str, Field(min_length=1, max_length=200), NO_NUL]
+SearchFor = Annotated[str, Field(min_length=1, max_length=200), *FILLED]
 Username = Annotated[
     str, Field(min_length=3, max_length=50), pydantic.Field(pattern=r"^[A-Za-z0-9_]+$")
 ]

@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from kit.fields import Name
+
 DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "postgres": "postgresql+psycopg",
@@ -93,7 +95,7 @@ class Settings(BaseSettings):
     token_ttl: int = Field(3600, ge=1, le=366 * 24 * 3600)  # seconds
     cors_origins: str = ""  # separated by commas
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
-    app_name: str = Field("API", min_length=1)
+    app_name: Name = "API"
     debug: bool = False
 
     @model_validator(mode="before")

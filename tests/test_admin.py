@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import SECTIONS, Build, Json, Make, log_in, needing
 from document import PATHS, complete, example_of, media_of, model_of
+from sqlmodel import Session
 
 import db
 import main
@@ -466,6 +468,7 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         ("item/create", {"title": "x", "price": "1e2"}, "price", "an amount such as"),
         ("item/create", {"title": "x", "price": ""}, "price", "an amount such as"),
         ("item/create", {"title": "", "price": "1"}, "title", "at least 1 character"),
+        ("item/create", {"title": " \u3000 ", "price": "1"}, "title", "more than white space"),
         ("item/create", {"title": "x" * 201, "price": "1"}, "title", "at most 200 characters"),
         ("item/create", {"title": "a\0b", "price": "1"}, "title", "match pattern"),
         ("item/edit/1", {"price": "0"}, "price", "greater than 0"),
@@ -706,6 +709,26 @@ def test_a_notification_is_written_to_the_user_of_an_order(
     assert "message" in refused(form(shop, "/admin/notification/create", order_id="1")).errors
     assert remove(shop, "notification", str(mine["id"])) == ""
     assert mine["id"] not in [n["id"] for n in client.get("/notifications/").json()]
+
+
+@pytest.mark.needs("products")
+@pytest.mark.every_database
+def test_the_largest_ids_are_found_and_larger_ones_are_not_there(shop: httpx2.Client) -> None:
+    last, engine = 2**31 - 1, db.database.writer.engine
+    with Session(engine) as session:
+        row: Json = {"id": last, "name": "Last", "slug": "last"}
+        session.add(model_of("Category")(**row))
+        session.flush()
+        session.add(model_of("Product")(**row, sku="L", price=Decimal(1), category_id=last))
+        session.commit()
+    assert rows_of(shop, f"/admin/product/list?category_id={last}", 0) == [str(last)]
+    for id in (last + 1, 10**9, "9" * 30, "x"):
+        assert rows_of(shop, f"/admin/product/list?category_id={id}", 0) == []
+        assert shop.get(f"/admin/product/details/{id}").status_code == 404
+    assert shop.get(f"/admin/product/details/{last}").status_code == 200
+    saved(form(shop, f"/admin/product/edit/{last}", name="Least"))
+    assert shop.get(f"/products/{last}").json()["name"] == "Least"
+    assert remove(shop, "product", str(last)) == ""
 
 
 @pytest.mark.needs("orders")

@@ -396,6 +396,8 @@ NO_ORIGINS = [
         *(("DATABASE_URL", url) for url in NO_URLS),
         *(("DATABASE_READ_URL", url) for url in NO_URLS),
         ("SECRET_KEY", SECRET),
+        ("APP_NAME", ""),
+        ("APP_NAME", " \u3000"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_clear_line(

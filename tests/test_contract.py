@@ -22,6 +22,7 @@ from document import (
     is_empty,
     media_of,
     relate,
+    resolved,
     rows_of,
 )
 from sqlmodel import SQLModel
@@ -160,6 +161,29 @@ def test_a_body_of_just_the_limit_is_read(client: httpx2.Client) -> None:
     content = body.ljust(db.settings.max_body_size)
     headers = {"Content-Type": "application/json"}
     assert client.post("/items/", content=content, headers=headers).status_code == 201
+
+
+BLANK = " \u3000\t\n\x1c\x85\u2028"
+
+
+def filled_fields(method: str, path: str) -> list[str]:
+    """The fields of a body whose text may not be empty."""
+    schema = resolved(media_of(method, path)["schema"])
+    return [name for name, field in schema.get("properties", {}).items() if "minLength" in field]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "field"), [(m, p, f) for m, p in WITH_BODY for f in filled_fields(m, p)]
+)
+def test_a_text_that_may_not_be_empty_is_more_than_white_space(
+    app_client: httpx2.Client, method: str, path: str, field: str
+) -> None:
+    body = example_of(media_of(method, path)) | {field: BLANK}
+    told = assert_problem(app_client.request(method, filled(path), json=body), 422)
+    assert [error["loc"] for error in told["errors"]] == [["body", field]]
+    assert not re.search("pattern", told["detail"]) or field in ("username", "sku")
+    pattern = resolved(media_of(method, path)["schema"])["properties"][field]["pattern"]
+    assert not re.search(pattern, BLANK)
 
 
 def test_an_answer_never_repeats_the_value_that_it_refuses(app_client: httpx2.Client) -> None:

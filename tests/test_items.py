@@ -145,6 +145,7 @@ def test_searching_knows_the_same_letters_on_every_database(
         ({"title": "", "price": 1}, "title"),
         ({"title": "x" * 201, "price": 1}, "title"),
         ({"title": "a\0b", "price": 1}, "title"),
+        ({"title": "\u2003\n", "price": 1}, "title"),
         ({"title": 5, "price": 1}, "title"),
         ({"title": "x"}, "price"),
         ({"title": "x", "price": 0}, "price"),
@@ -186,6 +187,34 @@ def test_prices_are_exact_to_the_last_cent(client: httpx2.Client, make: Make) ->
     ]
 
 
+@pytest.mark.parametrize("text", ["19.99", "19.990", f"19.99{'0' * 40}"])
+def test_an_amount_is_the_same_as_a_text_and_as_a_number(client: httpx2.Client, text: str) -> None:
+    for sent in (text, f'"{text}"'):
+        body = f'{{"title": "Lamp", "price": {sent}}}'
+        answer = client.post("/items/", content=body, headers={"Content-Type": "application/json"})
+        assert answer.json().get("price") == 19.99, answer.text
+    query = f"?min_price={text}&max_price={text}"
+    assert len(client.get(f"/items/{query}").json()) == 2
+
+
+@pytest.mark.parametrize("text", ["89.999", f"19.99{'0' * 40}1", "100000000.00"])
+def test_an_amount_with_more_digits_is_refused_either_way(client: httpx2.Client, text: str) -> None:
+    for sent in (text, f'"{text}"'):
+        body = f'{{"title": "Lamp", "price": {sent}}}'
+        answer = client.post("/items/", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422
+    assert client.get(f"/items/?max_price={text}").status_code == 422
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e2", " 19.99 ", "+5", "１９", "5.", ".5", "1_0", "1,5", "0x1", "-", ""],  # noqa: RUF001
+)
+def test_an_amount_is_written_in_plain_digits(client: httpx2.Client, text: str) -> None:
+    answer = client.post("/items/", json={"title": "Lamp", "price": text})
+    assert answer.json()["detail"] == "price: Input should be an amount such as 79.99"
+
+
 # Any text that can be encoded, but for U+0000.
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=200)
 CENTS = st.integers(min_value=1, max_value=9_999_999_999)
@@ -199,7 +228,7 @@ QUICK = settings(
 
 
 @QUICK
-@given(title=TEXT, description=TEXT, cents=CENTS)
+@given(title=TEXT.filter(str.strip), description=TEXT, cents=CENTS)
 def test_what_is_stored_comes_back_to_the_last_character_and_cent(
     client: httpx2.Client, title: str, description: str, cents: int
 ) -> None:
@@ -212,7 +241,7 @@ def test_what_is_stored_comes_back_to_the_last_character_and_cent(
 
 
 @QUICK
-@given(title=TEXT, data=st.data())
+@given(title=TEXT.filter(str.strip), data=st.data())
 def test_an_item_is_found_by_any_part_of_its_title(
     client: httpx2.Client, title: str, data: st.DataObject
 ) -> None:

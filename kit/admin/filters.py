@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
-from fastapi import HTTPException
 from sqladmin import ModelView
 from sqladmin.filters import StaticValuesFilter
-from sqlalchemy import ColumnElement, bindparam
+from sqlalchemy import ColumnElement, bindparam, false
+
+from kit.fields import MAX_INT
 
 
 class ChoiceFilter(StaticValuesFilter):
@@ -48,10 +49,10 @@ class RelatedFilter(StaticValuesFilter):
     async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
         if value == "__all":
             return query
-        if not is_id(value):  # which the database need not be asked about
-            raise HTTPException(400, "This filter takes an id")
-        return query.where(getattr(model, str(self.column)) == int(value))
+        # What is no id refers to nothing, and is no number for the database.
+        is_asked = getattr(model, str(self.column)) == int(value) if is_id(value) else false()
+        return query.where(is_asked)
 
 
 def is_id(text: Any) -> bool:
-    return bool(re.fullmatch("[0-9]{1,9}", str(text)))
+    return bool(re.fullmatch("[0-9]{1,10}", str(text))) and int(text) <= MAX_INT
