@@ -31,6 +31,14 @@ LISTS = [
     for path, methods in PATHS.items()
     if {"skip", "limit"} <= {p["name"] for p in methods.get("get", {}).get("parameters", [])}
 ]
+SORTS = [
+    (path, sign + column)
+    for path in LISTS
+    for p in PATHS[path]["get"]["parameters"]
+    if p["name"] == "sort"
+    for column in re.findall(r"\w+", p["schema"]["pattern"].partition("(")[2])
+    for sign in ("", "-")
+]
 ENDLESS = [p for m, p in OPERATIONS if "text/event-stream" in str(PATHS[p][m.lower()]["responses"])]
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from inspect import signature
 from typing import Any
 
@@ -15,6 +16,7 @@ from document import (
     OPERATIONS,
     PATHS,
     SCHEMAS,
+    SORTS,
     asked,
     complete,
     example_of,
@@ -26,20 +28,13 @@ from document import (
     rows_of,
 )
 from sqlmodel import SQLModel
+from test_plans import some_row, some_value
 
 import db
 import main
 
 WITH_ID = [(m, p) for m, p in OPERATIONS if "_id}" in p]
 WITH_BODY = [(m, p) for m, p in OPERATIONS if media_of(m, p)]
-SORTS = [
-    (path, sign + column)
-    for path in LISTS
-    for p in PATHS[path]["get"]["parameters"]
-    if p["name"] == "sort"
-    for column in re.findall(r"\w+", p["schema"]["pattern"].partition("(")[2])
-    for sign in ("", "-")
-]
 
 
 def assert_problem(response: Any, status: int) -> dict[str, Any]:
@@ -224,7 +219,7 @@ def test_following_the_links_visits_every_row_once(
 ) -> None:
     everything = rows_of(client.get(filled(path), params={"sort": sort}))
     column = sort.removeprefix("-")
-    key = [(row[column], row["id"] * (-1 if sort.startswith("-") else 1)) for row in everything]
+    key = [(row[column], row["id"]) for row in everything]
     assert key == sorted(key, reverse=sort.startswith("-"))
 
     for limit in (1, 2, len(everything) or 1):
@@ -246,6 +241,57 @@ def test_the_pages_of_every_list_are_linked_to_the_end(
     assert seen == everything
 
 
+WALKS = [*SORTS, *((path, "") for path in LISTS if path == "/products/low-stock")]
+
+
+def table_of(path: str) -> sa.Table:
+    """The table whose rows a list has: `category` of /categories/."""
+    name = re.sub("s$", "", re.sub("ies$", "y", path.split("/")[1]))
+    return SQLModel.metadata.tables[name]
+
+
+def with_parents(table: sa.Table) -> set[sa.Table]:
+    parents = {key.column.table for key in table.foreign_keys} - {table}
+    return {table}.union(*map(with_parents, parents))
+
+
+def insert(table: sa.Table, numbers: Iterable[int], column: str = "id") -> None:
+    """Rows of these numbers; in the column three have the same value, unless it is unique."""
+    unique = [[*c.columns] for c in table.constraints if isinstance(c, sa.UniqueConstraint)]
+    alone = {c.info.get("field", c.name) for columns in unique for c in columns[len(columns) - 1 :]}
+    above = {key.parent.name: None for key in table.foreign_keys if key.column.table is table}
+    with db.database.writer.engine.begin() as connection:
+        for n in numbers:
+            row = some_row(table, n, 60) | above
+            if column not in alone | {"id"}:
+                row[column] = some_value(column, table.columns[column].type, n % 12 // 3 + 1)
+            connection.execute(table.insert(), row)
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize(("path", "sort"), WALKS)
+def test_the_links_lead_once_to_what_stays_whatever_comes_and_goes(
+    client: httpx2.Client, path: str, sort: str
+) -> None:
+    table, column = table_of(path), sort.removeprefix("-") or "stock_quantity"
+    for each in SQLModel.metadata.sorted_tables:
+        if each in with_parents(table) - {table}:
+            insert(each, range(1, 61))
+    insert(table, range(1, 25), column)
+    query = f"{path}?{sort and f'sort={sort}&'}"
+    there = [row["id"] for row in rows_of(client.get(f"{query}limit=100"))]
+    seen, new = list[int](), iter([[n, n + 1] for n in range(25, 37, 2)])
+    for response in pages(client, f"{query}limit=3"):
+        seen += [row["id"] for row in rows_of(response)]
+        gone = {seen[-1], *[id for id in there if id not in seen][4:5]}  # of them, the Link's own
+        with db.database.writer.engine.begin() as connection:
+            connection.execute(table.delete().where(table.columns["id"].in_(gone)))
+        insert(table, next(new, []), column)
+        there = [id for id in there if id in seen or id not in gone]
+    assert len(seen) == len({*seen})
+    assert [id for id in seen if id <= 24] == there
+
+
 @pytest.mark.every_database
 def test_after_goes_with_id_in_both_directions_and_with_nothing_else(
     client: httpx2.Client, shop: None
@@ -259,6 +305,113 @@ def test_after_goes_with_id_in_both_directions_and_with_nothing_else(
     assert ids("after=3&sort=-id") == [2, 1]
     assert ids("after=1&skip=1") == [3]
     assert_problem(client.get("/items/?after=1&sort=price"), 422)
+
+
+def next_query(response: httpx2.Response) -> dict[str, str]:
+    return dict(httpx2.URL(response.links["next"]["url"]).params)
+
+
+@pytest.mark.parametrize(
+    ("path", "sort"), [(p, s) for p, s in WALKS if s.removeprefix("-") != "id"]
+)
+def test_a_cursor_goes_only_with_its_list_and_its_sort(
+    client: httpx2.Client, shop: None, path: str, sort: str
+) -> None:
+    asked_for = {"limit": "1"} | ({"sort": sort} if sort else {})
+    first = client.get(path, params=asked_for)
+    cursor = next_query(first)["cursor"]
+    assert first.headers["Link"].startswith(f"<{path}?limit=1&")
+    assert rows_of(client.get(f"/api/v1{path}", params=asked_for | {"cursor": cursor}))
+    others = [(p, s) for p, s in WALKS if (p == path) != (s == sort)]
+    damaged = [
+        cursor[:n] + ("B" if c == "A" else "A") + cursor[n + 1 :] for n, c in enumerate(cursor)
+    ]
+    damaged += [
+        cursor[:-1],
+        cursor[1:],
+        f"{cursor}A",
+        f"{cursor}=",
+        f" {cursor}",
+        f"{cursor}\n",
+        "",
+    ]
+    refused = [(path, asked_for | {"cursor": bad}) for bad in damaged]
+    refused += [(p, {"sort": s, "cursor": cursor} if s else {"cursor": cursor}) for p, s in others]
+    for url, query in refused:
+        [error] = assert_problem(client.get(url, params=query), 422)["errors"]
+        assert error["loc"] == ["query", "cursor"]
+        assert error["msg"] == "Goes only with the list, and the sort, whose Link it is from"
+
+
+@pytest.mark.every_database
+def test_a_cursor_goes_with_skip_and_count_and_other_filters_but_not_with_after(
+    client: httpx2.Client, make: Make
+) -> None:
+    for n in range(1, 9):
+        make("items", price=n // 3 + 1, title=str(n))
+
+    def ids(query: dict[str, Any], count: str = "8") -> list[int]:
+        response = client.get("/items/", params=query | {"count": "true"})
+        assert response.headers["X-Total-Count"] == count
+        return [item["id"] for item in rows_of(response)]
+
+    for sort, order in (("price", [1, 2, 3, 4, 5, 6, 7, 8]), ("-price", [8, 7, 6, 5, 4, 3, 2, 1])):
+        first: dict[str, Any] = {"sort": sort, "limit": 3}
+        after = first | {"cursor": next_query(client.get("/items/", params=first))["cursor"]}
+        assert ids(after) == order[3:6]
+        assert ids(after | {"skip": 1}) == order[4:7]
+        assert ids(after | {"skip": 4, "limit": 100}) == order[7:]
+        assert ids(after | {"min_price": 2}, "6") == [id for id in order[3:] if id > 2][:3]
+        assert "skip" not in next_query(client.get("/items/", params=after | {"skip": 1}))
+        assert_problem(client.get("/items/", params=after | {"after": 1}), 422)
+
+
+@pytest.mark.every_database
+def test_every_value_that_is_sorted_by_comes_through_a_link(
+    client: httpx2.Client, make: Make
+) -> None:
+    titles = [
+        " a",
+        "a",
+        "a ",
+        "A",
+        "é",
+        "e\u0301",
+        "\U0001f600" * 200,
+        "\x01" * 200,
+        '"\\\n%&+/=',
+        "ß",
+    ]
+    for title in titles:
+        make("items", title=title, price="99999999.99")
+    make("products", stock_quantity=2**31 - 1)
+    make("products")
+    begin, table = datetime(2026, 1, 1, tzinfo=UTC), table_of("/products/")
+    with db.database.writer.engine.begin() as connection:
+        more = {"stock_quantity": 2**40, "created_at": begin.replace(microsecond=1)}
+        connection.execute(table.update().where(table.c.id == 1).values(more))
+        connection.execute(table.update().where(table.c.id == 2).values(created_at=begin))
+
+    def walk(path: str, sort: str, key: str) -> list[Any]:
+        found = pages(client, f"{path}?limit=1&sort={sort}")
+        return [row[key] for response in found for row in rows_of(response)]
+
+    assert walk("/items/", "title", "title") == sorted(titles)
+    assert walk("/items/", "-title", "title") == sorted(titles, reverse=True)
+    assert walk("/items/", "-price", "id") == list(range(len(titles), 0, -1))
+    assert walk("/products/", "-stock_quantity", "stock_quantity") == [2**40, 100]
+    assert walk("/products/", "created_at", "id") == [2, 1]
+    assert walk("/products/", "-created_at", "id") == [1, 2]
+
+
+@pytest.mark.every_database
+def test_a_link_keeps_every_other_parameter_and_head_tells_it_too(
+    client: httpx2.Client, shop: None
+) -> None:
+    kept = "limit=1&sort=price&min_price=1&q=%26%3D%2B&q=item+"
+    answers = [client.request(method, f"/items/?{kept}&skip=0") for method in ("GET", "HEAD")]
+    assert {answer.headers["Link"] for answer in answers} == {answers[0].headers["Link"]}
+    assert answers[0].headers["Link"].startswith(f"</items/?{kept}&cursor=")
 
 
 @pytest.mark.every_database

@@ -15,10 +15,9 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from databases import empty
-from document import LISTS, PATHS, filled, parameters, resolved
+from document import LISTS, PATHS, SORTS, filled, parameters, resolved
 from pydantic import SecretStr
 from sqlmodel import Session, SQLModel
-from test_contract import SORTS
 
 import db
 import models
@@ -81,6 +80,7 @@ def value_of(parameter: dict[str, Any]) -> str:
     """A value of a parameter; of a filter, one that few rows have."""
     schema = parameter["schema"]
     for choice in schema.get("anyOf", [schema]):
+        choice = choice.get("items", choice)  # one of several
         if "$ref" in choice:
             return str(resolved(choice)["enum"][-1])
         if choice.get("type") == "boolean":

@@ -204,7 +204,7 @@ def test_an_unknown_product_is_404(
         ("sort=name", ["Kettle", "a_b", "pan", "Ärmel 100%"]),
         ("sort=-name", ["Ärmel 100%", "pan", "a_b", "Kettle"]),
         ("sort=price", ["pan", "a_b", "Kettle", "Ärmel 100%"]),
-        ("sort=-price", ["Ärmel 100%", "Kettle", "pan", "a_b"]),
+        ("sort=-price", ["Ärmel 100%", "Kettle", "a_b", "pan"]),
         ("sort=stock_quantity", ["a_b", "pan", "Kettle", "Ärmel 100%"]),
         ("sort=-stock_quantity", ["Ärmel 100%", "Kettle", "pan", "a_b"]),
         ("sort=created_at", ["pan", "Kettle", "Ärmel 100%", "a_b"]),
@@ -234,7 +234,7 @@ def test_following_the_links_visits_every_product_once(client: httpx2.Client, ma
         assert response.headers["X-Total-Count"] == "5"
         seen += [row["id"] for row in response.json()]
         url = response.links.get("next", {}).get("url", "")
-    assert seen == [1, 3, 5, 4, 2]
+    assert seen == [5, 3, 1, 4, 2]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ import logging
 from typing import Any
 
 import pytest
+from sqlmodel import select
 from tiny import get
 
 import kit
 from db import Anyone, AsyncRead, Read
-from models import Item
+from models import Item, User
 
 
 def write(session: Read) -> None:
@@ -18,6 +19,20 @@ def write(session: Read) -> None:
 async def write_async(session: AsyncRead) -> None:
     session.add(Item.model_validate({"title": "Lamp", "price": 1}))
     await session.flush()
+
+
+def list_by_bio(session: Read, paging: kit.Paged) -> list[User]:
+    return kit.page(session, select(User), paging, "bio")
+
+
+def test_a_list_sorted_by_what_may_be_null_is_a_500_whose_log_says_so(
+    bare_app: kit.Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each database would put the nulls in another place, and a page would not find its next."""
+    bare_app.get("/wrong", dependencies=[Anyone])(list_by_bio)
+    assert get(bare_app, "/wrong").json()["status"] == 500
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage().startswith("A list cannot be sorted by user.bio, which may be null")
 
 
 @pytest.mark.parametrize("route", [write, write_async])
