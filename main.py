@@ -47,6 +47,7 @@ from kit import (
     Id,
     ImportCounts,
     LogIn,
+    Moment,
     Money,
     Paged,
     PageNumber,
@@ -705,14 +706,27 @@ def list_orders(
     paging: Paged,
     sort: Annotated[str, sortable("id", "total_amount", "created_at")] = "id",
     user_id: Id | None = None,
-    status: OrderStatus | None = None,
+    status: Annotated[list[OrderStatus] | None, Query()] = None,
+    q: Search | None = None,
+    created_from: Moment | None = None,
+    created_before: Moment | None = None,
 ) -> list[Order]:
-    """List orders, without their lines."""
+    """List orders, without their lines; `status` may be there several times.
+
+    `q` is looked for in the order number, and in the user's name and e-mail address.
+    """
     query = select(Order)
     if user_id is not None:
         query = query.where(Order.user_id == user_id)
-    if status is not None:
-        query = query.where(Order.status == status)
+    if status:
+        query = query.where(col(Order.status).in_(status))
+    if q:
+        named = select(User.id).where(or_(contains(User.username, q), contains(User.email, q)))
+        query = query.where(or_(contains(Order.order_number, q), col(Order.user_id).in_(named)))
+    if created_from is not None:
+        query = query.where(Order.created_at >= created_from)
+    if created_before is not None:
+        query = query.where(Order.created_at < created_before)
     return page(session, query, paging, sort)
 
 

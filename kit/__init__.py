@@ -20,6 +20,7 @@ from kit.fields import (
     Email,
     Id,
     LongText,
+    Moment,
     Money,
     MoneyType,
     Name,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_args
 
 from fastapi import Depends, Request, Response, params
 from fastapi._compat import ModelField, field_annotation_is_sequence
-from fastapi.datastructures import DefaultPlaceholder
+from fastapi.datastructures import DefaultPlaceholder, QueryParams
 from fastapi.dependencies.utils import (
     get_flat_params,
     request_body_to_args,
@@ -43,13 +43,13 @@ def fields_of(field: ModelField) -> dict[str, FieldInfo] | None:
     return model.model_fields if is_model else None
 
 
-def is_one_text(field: ModelField) -> bool:
-    """Whether a parameter, or each of a model of them, is one text and has a fixed default."""
+def is_of_texts(field: ModelField) -> bool:
+    """Whether a parameter is text, or texts, or a model of some; each with a fixed default."""
     fields = fields_of(field)
     return not any(
-        field_annotation_is_sequence(info.annotation)
-        or info.default_factory
+        info.default_factory
         or (fields and (info.alias or info.validation_alias))
+        or (fields and field_annotation_is_sequence(info.annotation))
         for info in ([field.field_info] if fields is None else fields.values())
     )
 
@@ -61,20 +61,26 @@ class Parameter:
         info = cast(params.Param, field.field_info)
         self.field, self.default = field, field.get_default()
         self.place = info.in_.value, field.validation_alias or field.alias
-        self.names = fields_of(field)
+        self.names, self.several = fields_of(field), field_annotation_is_sequence(info.annotation)
 
     def read(self, sent: Mapping[str, Any], values: dict[str, Any], errors: list[Any]) -> None:
         name, wrong = self.field.name, list[Any]()
         if self.names is not None:
             value: Any = {name: sent[name] for name in self.names if name in sent}
             values[name], wrong = self.field.validate(value, loc=self.place[:1])
-        elif (value := sent.get(self.place[1])) is not None:
+        elif (value := self.sent_in(sent)) is not None:
             values[name], wrong = self.field.validate(value, loc=self.place)
         elif self.default is Undefined:
             wrong = [{"type": "missing", "loc": self.place, "msg": "Field required"}]
         else:
-            values[name] = self.default
+            values[name] = self.field.get_default() if self.several else self.default
         errors += wrong
+
+    def sent_in(self, sent: Mapping[str, Any]) -> Any:
+        """What is sent under its name: one text, or a list of several."""
+        if self.several and self.place[1] in sent:
+            return cast(QueryParams, sent).getlist(self.place[1])
+        return sent.get(self.place[1])
 
 
 class TransactionRoute(APIRoute):
@@ -160,7 +166,7 @@ class TransactionRoute(APIRoute):
             or dependant.security_scopes_param_name
             or dependant.http_connection_param_name
             or isinstance(self.body_field and self.body_field.field_info, params.Form)
-            or not all(map(is_one_text, dependant.path_params + dependant.query_params))
+            or not all(map(is_of_texts, dependant.path_params + dependant.query_params))
             or not isinstance(self.response_class, DefaultPlaceholder)
             or not (self.response_field or self.status_code == 204)
             or any(getattr(self, f"response_model_{leave_out}") for leave_out in LEAVE_OUT)

@@ -355,9 +355,18 @@ def test_the_details_embed_the_user_and_the_product_of_each_line(
         ("status=cancelled", [3]),
         ("status=shipped", []),
         ("user_id=1&status=pending", [1]),
+        ("status=pending&status=cancelled", [1, 3, 4]),
+        ("status=cancelled&status=pending&status=pending&user_id=1&sort=-total_amount", [1, 3]),
+        ("q=USER1", [1, 3]),
+        ("q=r2%40EXAMPLE", [2, 4]),
+        ("q=ord-2", [1, 2, 3, 4]),
+        ("q=ord&status=confirmed&status=shipped&sort=created_at", [2]),
+        ("q=ord&skip=1&limit=1&sort=-id", [3]),
+        ("q=%25", []),
+        ("q=", [1, 2, 3, 4]),
         ("sort=-id", [4, 3, 2, 1]),
         ("sort=total_amount", [3, 1, 4, 2]),
-        ("sort=-total_amount", [2, 1, 4, 3]),
+        ("sort=-total_amount", [2, 4, 1, 3]),
         ("sort=created_at", [1, 2, 3, 4]),
         ("sort=-created_at", [4, 3, 2, 1]),
         ("sort=-id&after=3", [2, 1]),
@@ -386,6 +395,15 @@ def test_orders_are_filtered_and_sorted(
     "query",
     [
         "status=lost",
+        "status=pending&status=lost",
+        "status=lost&status=pending",
+        "status=",
+        "q=%00",
+        "created_from=2026-01-01T00:00:00",
+        "created_before=2026-01-01",
+        "created_before=soon",
+        "created_from=0001-01-01T00:00:00%2B14:00",
+        "created_from=99999-01-01T00:00:00Z",
         "user_id=0",
         "sort=status",
         "sort=--id",
@@ -402,10 +420,42 @@ def test_a_bad_query_for_orders_is_422(client: httpx2.Client, query: str) -> Non
     assert response.json()["errors"]
 
 
+def test_orders_are_found_by_the_time_from_which_and_before_which_they_were_placed(
+    client: httpx2.Client, make: Make
+) -> None:
+    make("users")
+    make("products")
+    moments = [datetime(2026, 3, 1, 12, 0, 0, n, UTC) for n in (0, 1, 2)]
+    for id, moment in enumerate(moments, 1):
+        make("orders", user_id=1, items=lines((1, 1)))
+        with db.database.writer.engine.begin() as connection:
+            this = sa.update(Order).where(sa.column("id") == id)
+            connection.execute(this.values(created_at=moment))
+
+    def ids(**times: str) -> list[int]:
+        query = {f"created_{name}": time for name, time in times.items()}
+        return [order["id"] for order in client.get("/orders/", params=query).json()]
+
+    assert ids(**{"from": "2026-03-01T12:00:00.000001Z"}) == [2, 3]
+    assert ids(before="2026-03-01T12:00:00.000001Z") == [1]
+    assert ids(**{"from": "2026-03-01T12:00:00Z", "before": "2026-03-01T12:00:00.000002Z"}) == [
+        1,
+        2,
+    ]
+    assert ids(**{"from": "2026-03-01T13:00:00.000002+01:00"}) == [3]
+    assert ids(before="2026-03-01T12:00:00Z") == []
+
+
 @pytest.mark.parametrize(
     ("path", "ids"),
     [
         ("/orders/?user_id=1&limit=2", [1, 2, 3, 4, 5]),
+        ("/orders/?status=shipped&status=pending&status=confirmed&limit=2", [1, 2, 3, 4, 5]),
+        (
+            "/orders/?status=shipped&status=pending&q=USER1&limit=1&sort=-created_at",
+            [5, 4, 3, 2, 1],
+        ),
+        ("/orders/?created_from=2026-01-01T00:00:00%2B01:00&limit=3&sort=-id", [5, 4, 3, 2, 1]),
         ("/orders/?sort=-total_amount&limit=2", [5, 4, 3, 2, 1]),
         ("/api/v1/orders/?limit=2", [1, 2, 3, 4, 5]),
         ("/orders/user/1?limit=2", [5, 4, 3, 2, 1]),
