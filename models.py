@@ -71,6 +71,7 @@ from kit import (
     listed_by,
     listed_by_false,
     listed_by_true,
+    listed_within,
     related,
 )
 
@@ -260,6 +261,7 @@ class Product(Timestamps, ProductBase, Versioned, table=True):
         CheckConstraint("price > 0", "price_positive"),
         CheckConstraint("stock_quantity >= 0", "stock_quantity_not_negative"),
         *listed_by("name", "price", "created_at", "category_id"),
+        *listed_within("category_id", "name", "price", "stock_quantity", "created_at"),
         listed_by_false("is_active"),
         # For low stock, too: what is not active is passed over within the index.
         Index(None, "stock_quantity", "id", "is_active"),
@@ -332,6 +334,7 @@ class Order(Timestamps, OrderBase, Versioned, table=True):
     __table_args__ = (
         CheckConstraint("total_amount > 0", "total_amount_positive"),
         *listed_by("total_amount", "created_at", "user_id", "status"),
+        *listed_within("status", "total_amount", "created_at"),
     )
     named_by: ClassVar[tuple[str, ...]] = ("order_number",)
 

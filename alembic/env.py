@@ -82,6 +82,12 @@ def include_name(name: str | None, kind: str, _: Any) -> bool:
     return not (kind == "index" and name and name.endswith("_trgm"))
 
 
+def include_object(item: Any, _: Any, kind: str, *__: Any) -> bool:
+    """Leave out indexes that are not for this database, by their `info`."""
+    dialect = context.get_context().dialect.name
+    return not (kind == "index" and dialect in item.info.get("not_on", ()))
+
+
 def drop_tables_whole(_: Any, __: Any, directives: list[Any]) -> None:
     """Leave out of a downgrade what drops the indexes of a table that it drops anyway.
 
@@ -111,6 +117,7 @@ with engine.connect() as connection, locked(connection):
         target_metadata=SQLModel.metadata,
         render_as_batch=True,
         include_name=include_name,
+        include_object=include_object,
         render_item=render_item,
         process_revision_directives=drop_tables_whole,
         transactional_ddl=connection.dialect.name not in MYSQL,

@@ -92,6 +92,7 @@ from kit.tables import (
     listed_by,
     listed_by_false,
     listed_by_true,
+    listed_within,
     related,
 )
 from kit.transactions import retry_on_conflict, transaction_of
