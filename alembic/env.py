@@ -17,6 +17,8 @@ from sqlmodel import SQLModel
 
 import db
 import kit
+from kit.alterations import refuse_dangling
+from kit.engines import know_every_alphabet
 
 LOCK = 20261121  # any number, the same in every process
 WAIT = 600  # seconds
@@ -27,7 +29,10 @@ MYSQL = ("mysql", "mariadb")
 def locked(connection: sa.Connection) -> Iterator[None]:
     """Let one process migrate at a time; the others find the work done when their turn comes."""
     if connection.dialect.name == "sqlite":
-        connection.connection.dbapi_connection.isolation_level = None  # type: ignore[union-attr]
+        driver: Any = connection.connection.dbapi_connection
+        driver.isolation_level = None
+        know_every_alphabet(driver)  # in generated columns, of a table that is built anew
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")  # which no transaction can
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         connection.commit()
@@ -120,6 +125,7 @@ with engine.connect() as connection, locked(connection):
         include_object=include_object,
         render_item=render_item,
         process_revision_directives=drop_tables_whole,
+        on_version_apply=refuse_dangling,
         transactional_ddl=connection.dialect.name not in MYSQL,
     )
     sa.event.listen(sa.Column, "after_parent_attach", fit_the_database)

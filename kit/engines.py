@@ -126,7 +126,11 @@ def prepare_sqlite(
     connection.execute("PRAGMA synchronous = FULL")  # what is committed is on the disk
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA query_only = {not writes}")
-    # Its own knows ASCII only.
+    know_every_alphabet(connection)
+
+
+def know_every_alphabet(connection: sqlite3.Connection) -> None:
+    """Let SQLite's `lower` do so: its own knows ASCII only."""
     connection.create_function(
         "lower", 1, lambda text: text.lower() if isinstance(text, str) else text, deterministic=True
     )
