@@ -144,26 +144,27 @@ class PostgreSQL(PostgresqlImpl):
 
     def alter_column(self, table_name: str, column_name: str, **what: Any) -> None:
         """Make anew what is generated from a column that gets another type: it has to be."""
-        connection = cast(sa.Connection, self.connection)
-        table = sa.Table(table_name, sa.MetaData(), autoload_with=connection, resolve_fks=False)
-        made = [
+        connection, table = (
+            cast(sa.Connection, self.connection),
+            sa.Table(table_name, sa.MetaData()),
+        )
+        if what.get("type_") is not None:
+            sa.inspect(connection).reflect_table(table, None, resolve_fks=False)
+        made = {
             c
             for c in table.columns
-            if c.computed and speaks_of(str(c.computed.sqltext), {column_name})
-        ]
-        if not made or what.get("type_") is None:
-            super().alter_column(table_name, column_name, **what)
-            return
+            if c.computed and speaks_of(str(c.computed.sqltext), [column_name])
+        }
         for column in made:
             self.drop_column(table_name, column)
         super().alter_column(table_name, column_name, **what)
         for column in made:
             self.add_column(table_name, column)
         for constraint in table.constraints:
-            if isinstance(constraint, sa.UniqueConstraint) and {*made} & {*constraint.columns}:
+            if isinstance(constraint, sa.UniqueConstraint) and made & {*constraint.columns}:
                 self.add_constraint(constraint)
         for index in table.indexes:
-            if {*made} & {*index.columns}:
+            if made & {*index.columns}:
                 self.create_index(index)
 
 
@@ -179,7 +180,7 @@ class MySQL(MySQLImpl):
         """Say all of the column, as it is: MODIFY would undo what it does not say."""
         for column in self.look().get_columns(table_name):
             if column["name"] == column_name and "computed" in column:
-                self.alter_generated(table_name, column_name, column["computed"], what["type_"])
+                self.alter_generated(table_name, column, **what)
                 return
             if column["name"] == column_name:
                 default = column["default"]
@@ -190,12 +191,15 @@ class MySQL(MySQLImpl):
                 what["existing_comment"] = column.get("comment")
         super().alter_column(table_name, column_name, **what)
 
-    def alter_generated(self, table: str, column: str, made: Any, type_: Any) -> None:
-        """Change the type, and nothing else: Alembic would have it generated no more."""
-        type_ = self.dialect.type_compiler_instance.process(type_)
+    def alter_generated(
+        self, table: str, column: Any, name: str | None = None, type_: Any = None, **_: Any
+    ) -> None:
+        """Change the name or type: with Alembic's own it would be generated no more."""
+        made, old = column["computed"], column["name"]
+        kind = self.dialect.type_compiler_instance.process(type_ or column["type"])
         how = "STORED" if made["persisted"] else "VIRTUAL"
-        sql = f"MODIFY `{column}` {type_} GENERATED ALWAYS AS ({escaped(made['sqltext'])}) {how}"
-        self.execute(f"ALTER TABLE `{table}` {sql}")
+        what = f"{kind} GENERATED ALWAYS AS ({escaped(made['sqltext'])}) {how}"
+        self.execute(f"ALTER TABLE `{table}` CHANGE `{old}` `{name or old}` {what}")
 
     def create_index(self, index: sa.Index, **kw: Any) -> None:
         super().create_index(index, **kw)

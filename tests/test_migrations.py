@@ -289,6 +289,11 @@ EXAMPLES = [
     ),
     (
         "user",
+        'batch_op.alter_column("username_key", new_column_name="key", existing_type=sa.Text())',
+        'batch_op.alter_column("key", new_column_name="username_key", existing_type=sa.Text())',
+    ),
+    (
+        "user",
         'batch_op.create_unique_constraint("uq_user_full_name", ["full_name"])',
         'batch_op.drop_constraint("uq_user_full_name", type_="unique")',
     ),
@@ -445,20 +450,20 @@ with op.batch_alter_table('user') as batch_op: batch_op.add_column({column})
 
 @pytest.mark.every_database("sqlite")
 def test_a_table_made_by_hand_keeps_all_that_it_has(own: Own) -> None:
-    url = db.settings.database_url
-    columns = """
+    url, key = db.settings.database_url, "REFERENCES user (id) ON DELETE CASCADE ON UPDATE SET NULL"
+    columns = f"""
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name VARCHAR(10) COLLATE NOCASE DEFAULT 'a,b',
         twice NUMERIC(14, 2) GENERATED ALWAYS AS (id * (1 + 1)) VIRTUAL,
         text VARCHAR(20) GENERATED ALWAYS AS (name || ' :x)') STORED,
-        user_id INTEGER,
-        FOREIGN KEY(user_id) REFERENCES user (id) ON DELETE CASCADE ON UPDATE SET NULL,
+        user_id INTEGER {key},
         CHECK (name <> ' :y' AND (id > 0 OR id < 9))
     """
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
         connection.exec_driver_sql(f"CREATE TABLE own ({columns})")
         connection.exec_driver_sql("INSERT INTO own (name, user_id) VALUES ('Foo', 1), ('bar', 2)")
     before = whole(url)
+    before["own"] ^= {f"user_id INTEGER {key}", "user_id INTEGER", f"FOREIGN KEY(user_id) {key}"}
     rebuild = "with op.batch_alter_table('own', recreate='always'): pass"
     with pytest.warns(match="Unnamed CHECK constraint"):  # which is kept all the same
         alembic.command.upgrade(own(rebuild), "head")
