@@ -1,6 +1,6 @@
 # make run       serve the shop on http://127.0.0.1:8000; on another port: make run PORT=8001
 # make test      run the tests, on SQLite
-# make test-all  run what needs more: other databases, a browser, a replica, faults, large files
+# make test-all  run what needs more: other databases, a browser, a replica, PgBouncer, faults...
 # make check     style, types, security and migrations
 # make bench     measure the service beside others, in some 15 minutes; less: ARGS="--rounds 1"
 # make docs      write the table of routes, after a change of the routes

@@ -5,6 +5,7 @@ mean on each of the three databases is said here, once for all versions.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
@@ -22,6 +23,9 @@ from kit.engines import know_every_alphabet
 
 LOCK = 20261121  # any number, the same in every process
 WAIT = 600  # seconds
+TOO_LONG = "another process has been migrating this database for too long"
+TRY_LOCK = f"""SELECT pg_try_advisory_xact_lock({LOCK}),
+set_config('idle_in_transaction_session_timeout', '0', true)"""
 MYSQL = ("mysql", "mariadb")
 
 
@@ -37,15 +41,22 @@ def locked(connection: sa.Connection) -> Iterator[None]:
         yield
         connection.commit()
     elif connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK})")
-        connection.commit()
-        yield
-        connection.commit()
-        connection.exec_driver_sql(f"SELECT pg_advisory_unlock({LOCK})")
+        # The lock of a transaction, as PgBouncer keeps none of a session; and of another one than
+        # the migrations', which a CREATE INDEX CONCURRENTLY ends. That would wait for whoever
+        # waited for the lock inside the database.
+        with connection.engine.connect() as other:
+            for _ in range(10 * WAIT):
+                if other.exec_driver_sql(TRY_LOCK).scalar():
+                    break
+                other.rollback()
+                time.sleep(0.1)
+            else:
+                raise TimeoutError(TOO_LONG)
+            yield
     else:
         lock = f"SELECT GET_LOCK(CONCAT(DATABASE(), '-{LOCK}'), {WAIT})"
         if connection.exec_driver_sql(lock).scalar() != 1:
-            raise TimeoutError("another process has been migrating this database for too long")
+            raise TimeoutError(TOO_LONG)
         connection.commit()
         yield
         connection.commit()

@@ -109,7 +109,9 @@ class Database:
     def pool_use(self) -> dict[str, int]:
         """How many connections both pools may have, and have; asks no database."""
         pools = [cast(QueuePool, one.engine.pool) for one in (self.writer, self.reader)]
-        idle, used = sum(p.checkedin() for p in pools), sum(p.checkedout() for p in pools)
+        used = sum(pool.checkedout() for pool in pools)
+        # Of DB_POOL_SIZE=0 none are kept, but places for them.
+        idle = sum(pool.checkedin() for pool in pools) if self.settings.db_pool_size else 0
         return {
             "pool_size": self.writer.capacity + self.reader.capacity,
             "checked_in": idle,

@@ -13,9 +13,10 @@ from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, m
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from kit.driver_errors import note_statement
+from kit.pgbouncer import is_behind_pgbouncer, set_each_time
 from kit.settings import Settings
 
 SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
@@ -30,7 +31,7 @@ def new_engine(settings: Settings, url: str, *, writes: bool) -> Engine:
     options = engine_options(settings, make_url(url), writes=writes)
     engine = create_engine(url, poolclass=QueuePool, **options)
     event.listen(engine, "handle_error", note_statement)
-    prepare_connections(engine, settings.db_pool_timeout, writes=writes)
+    prepare_connections(engine, settings, writes=writes)
     return engine
 
 
@@ -42,24 +43,25 @@ def new_async_engine(settings: Settings) -> AsyncEngine:
         options["connect_args"].pop(name, None)
     driver = ASYNC_DRIVERS.get(url.drivername, url.drivername)
     engine = create_async_engine(url.set(drivername=driver), **options)
-    prepare_connections(engine.sync_engine, settings.db_pool_timeout, writes=False)
+    prepare_connections(engine.sync_engine, settings, writes=False)
     return engine
 
 
 def engine_options(settings: Settings, url: URL, *, writes: bool) -> dict[str, Any]:
-    dialect = url.get_backend_name()
-    connect_args = driver_options(dialect, settings.db_pool_timeout, writes=writes)
+    dialect, kept = url.get_backend_name(), settings.db_pool_size
+    connect_args = driver_options(url, settings.db_pool_timeout, writes=writes)
     options: dict[str, Any] = {
-        "pool_size": settings.db_pool_size,
-        "max_overflow": settings.db_max_overflow,
+        "pool_size": kept or settings.db_max_overflow,  # a size of 0 would be without limit
+        "max_overflow": settings.db_max_overflow if kept else 0,
         "pool_timeout": settings.db_pool_timeout,
         "pool_recycle": settings.db_pool_recycle,
         "echo": settings.database_echo,
         "hide_parameters": True,  # among them are the hashes of passwords
         "connect_args": connect_args,
     }
-    if not writes:  # a single SELECT needs no BEGIN and no ROLLBACK around it
-        options |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+    if not writes:
+        if not is_behind_pgbouncer(url):  # a single SELECT needs no BEGIN and no ROLLBACK around it
+            options |= {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
         # A session that can only read is "read-only" to libpq, whatever server it is on.
         if server := SERVERS_MEANT.get(str(url.query.get("target_session_attrs"))):
             connect_args["target_session_attrs"] = server
@@ -70,18 +72,18 @@ def engine_options(settings: Settings, url: URL, *, writes: bool) -> dict[str, A
     return options
 
 
-def driver_options(dialect: str, time_out: float, *, writes: bool) -> dict[str, Any]:
+def driver_options(url: URL, time_out: float, *, writes: bool) -> dict[str, Any]:
     """What the driver is told: whole seconds of DB_POOL_TIMEOUT for locks and statements."""
-    seconds = max(1, round(time_out))
+    dialect, seconds = url.get_backend_name(), whole_seconds(time_out)
     to_connect = max(2, seconds // 2)
     if dialect == "sqlite":
         return {"timeout": time_out, "check_same_thread": False}
+    if is_behind_pgbouncer(url):
+        return {"connect_timeout": to_connect, "autocommit": True}
     if dialect == "postgresql":
-        read_only = "off" if writes else "on"
-        options = (
-            f"-c timezone=UTC -c lock_timeout={seconds}s -c statement_timeout={seconds}s"
-            f" -c default_transaction_read_only={read_only}"
-        )
+        read_only = {"default_transaction_read_only": "off" if writes else "on"}
+        values = postgresql_settings(time_out) | read_only
+        options = " ".join(f"-c {name}={value}" for name, value in values.items())
         return {"connect_timeout": to_connect, "options": options}
     return {
         "connect_timeout": to_connect,
@@ -93,14 +95,33 @@ def driver_options(dialect: str, time_out: float, *, writes: bool) -> dict[str, 
     }
 
 
-def prepare_connections(engine: Engine, time_out: float, *, writes: bool) -> None:
+def whole_seconds(time_out: float) -> int:
+    return max(1, round(time_out))
+
+
+def postgresql_settings(time_out: float) -> dict[str, str]:
+    limit = f"{whole_seconds(time_out)}s"
+    return {"timezone": "UTC", "lock_timeout": limit, "statement_timeout": limit}
+
+
+def prepare_connections(engine: Engine, settings: Settings, *, writes: bool) -> None:
+    time_out = settings.db_pool_timeout
+    if not settings.db_pool_size:
+        event.listen(engine, "checkin", close_after_use)
     if engine.dialect.name == "sqlite":
         prepare = functools.partial(prepare_sqlite, time_out=time_out, writes=writes)
         event.listen(engine, "connect", prepare)
         if writes:
             event.listen(engine, "begin", begin_immediate)
+    elif is_behind_pgbouncer(engine.url):
+        set_each_time(engine, postgresql_settings(time_out), writes=writes)
     elif engine.dialect.name != "postgresql" and not writes:
         event.listen(engine, "connect", forbid_writing)
+
+
+def close_after_use(_: object, entry: ConnectionPoolEntry) -> None:
+    """Keep the place in the pool, which bounds how many there are, and no connection in it."""
+    entry.invalidate()
 
 
 def forbid_writing(connection: Any, _: object) -> None:

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///./app.db"
     database_read_url: str | None = None
     database_echo: bool = False
-    db_pool_size: int = Field(10, ge=1, le=1000)
+    db_pool_size: int = Field(10, ge=0, le=1000)
     db_max_overflow: int = Field(5, ge=0, le=1000)
     db_pool_timeout: float = Field(10, gt=0, le=3600)  # seconds
     db_pool_recycle: int = Field(1800, ge=1)  # seconds
@@ -129,12 +129,21 @@ class Settings(BaseSettings):
             raise ValueError("has to have %40 for @ within the password, and %2F for /")
         if not url.database:
             raise ValueError("has to name a database: postgresql://user:password@host/name")
+        if url.query.get("pgbouncer", "true") not in ("true", "false"):
+            raise ValueError("has to say pgbouncer=true or pgbouncer=false, or neither")
         url = url.set(drivername=driver)
         try:
             url.get_dialect()().create_connect_args(url)
         except (TypeError, ValueError):
             raise ValueError("has an option whose value its driver does not take") from None
         return url.render_as_string(hide_password=False)
+
+    @field_validator("db_max_overflow")
+    @classmethod
+    def any_connection(cls, value: int, others: ValidationInfo) -> int:
+        if not value and others.data.get("db_pool_size") == 0:
+            raise ValueError("has to be at least 1 where DB_POOL_SIZE is 0")
+        return value
 
     @field_validator("secret_key")
     @classmethod

@@ -91,8 +91,14 @@ def create_database(url: str, template: str = "") -> None:
         force = " WITH (FORCE)"
     like = f" TEMPLATE {quote(str(sa.make_url(template).database))}" if template else ""
     with engine.connect() as connection:
+        if like:
+            connection.exec_driver_sql(END_USE, (str(sa.make_url(template).database),))
         connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}{force}")
         connection.exec_driver_sql(f"CREATE DATABASE {name}{like}")
+
+
+# PgBouncer keeps connections to a template, which nobody may use while it is copied.
+END_USE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 
 
 def another(url: str, name: str, folder: str | Path = SCRATCH) -> str:

@@ -376,7 +376,8 @@ NO_ORIGINS = [
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "oracle://localhost/x"),
         ("DATABASE_URL", "sqlite://"),
-        ("DB_POOL_SIZE", "0"),
+        ("DB_POOL_SIZE", "-1"),
+        ("DATABASE_URL", "postgresql://localhost/x?pgbouncer=1"),
         ("DB_POOL_SIZE", "many"),
         ("DB_POOL_TIMEOUT", "-1"),
         ("MIGRATE_ON_START", "perhaps"),
@@ -432,6 +433,14 @@ def test_an_origin_is_taken_as_a_browser_sends_it(
 ) -> None:
     monkeypatch.setenv("CORS_ORIGINS", f"https://a.example,{origin}")
     assert origin in kit.read_settings(db.Settings).cors_origins
+
+
+def test_where_no_connection_is_kept_some_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_POOL_SIZE", "0")
+    assert kit.read_settings(db.Settings).db_max_overflow == 5
+    monkeypatch.setenv("DB_MAX_OVERFLOW", "0")
+    with pytest.raises(SystemExit, match="DB_MAX_OVERFLOW: has to be at least 1"):
+        kit.read_settings(db.Settings)
 
 
 def test_any_site_may_be_let_in_where_one_has_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:

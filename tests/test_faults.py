@@ -6,6 +6,7 @@ have answered, so an answer that comes too late fails the test.
 """
 
 import contextlib
+import functools
 import signal
 import socket
 import sqlite3
@@ -24,13 +25,16 @@ from servers import (
     ANSWERED,
     STOCK,
     TIMEOUT,
+    Call,
     Process,
     Proxy,
     assert_busy,
+    at_once,
     open_shop,
     order,
     running,
     serving,
+    statuses,
     wait_for,
 )
 
@@ -260,6 +264,45 @@ def test_a_write_lock_held_by_another_process_delays_writes_only(tmp_path: Path)
             assert placing.result().status_code == 201
         other.close()
         assert client.get("/products/1").json()["stock_quantity"] == STOCK - 1
+
+
+def test_where_no_connection_is_kept_each_request_has_one_for_its_time(own_database: str) -> None:
+    with serving(own_database, DB_POOL_SIZE="0", DB_MAX_OVERFLOW="2") as client:
+        open_shop(client)
+        calls: list[Call] = [functools.partial(order, client)] * 20
+        calls += [functools.partial(client.get, "/products/1")] * 20
+        assert statuses(at_once(calls)) == {201: 20, 200: 20}
+        headers = {"Last-Event-ID": "0"}
+        with client.stream("GET", "/notifications/events", headers=headers) as events:
+            assert next(events.iter_lines()) == "event: notification"
+        wait_for(lambda: not connections_to(own_database))
+        writing = 1 if own_database.startswith("sqlite") else 2
+        health = client.get("/health/db").json()
+        assert health.pop("revision")
+        assert health == {
+            "status": "healthy",
+            "pool_size": writing + 2,
+            "checked_in": 0,
+            "checked_out": 1,
+            "overflow": 0,
+            "total_connections": 1,
+        }
+        assert client.get("/health").json()["database"]["connections_in_use"] == 0
+
+
+def connections_to(url: str) -> int:
+    """How many others there are to a server's database; whether there are any to a SQLite one."""
+    if url.startswith("sqlite"):  # the last one takes the log along
+        return Path(f"{sa.make_url(url).database}-wal").exists()
+    others = {
+        "postgresql": "pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid()",
+        "mysql": "information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+    }
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        query = f"SELECT count(*) FROM {others[engine.dialect.name]}"
+        return int(connection.exec_driver_sql(query).scalar_one())
 
 
 def test_slow_clients_keep_nobody_waiting_and_hold_no_connection(own_database: str) -> None:
