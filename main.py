@@ -34,7 +34,6 @@ import db
 from db import Anyone, Once, Owner, OwnerOrPage, Public, Read, Superuser, Write, WriteLong, database
 from kit import (
     KEY_SHARE,
-    MAX_INT,
     MAX_MONEY,
     PLAIN,
     Commands,
@@ -91,6 +90,7 @@ from kit import (
 )
 from kit.admin import Admin, AdminView, Chart, ChoiceFilter, Dashboard, Table
 from models import (
+    MAX_STOCK,
     Account,
     AccountCreate,
     ActiveCount,
@@ -137,7 +137,6 @@ from models import (
     Sku,
     StatusChange,
     StockChange,
-    StoredCount,
     Tag,
     TagCreate,
     TagUpdate,
@@ -465,7 +464,7 @@ categories_file = TableFile(
     Category,
     "categories",
     key="slug",
-    refers={"parent_id": Category.slug},
+    refers={"parent_id": (Category.slug, Category.name)},
     tree="parent_id",
     example={"slug": "outdoor", "name": "Outdoor", "parent": None},
 )
@@ -648,7 +647,7 @@ def change_stock(session: Write, product_id: Id, data: StockChange) -> Product:
     product = get_or_404(session, Product, product_id)
     if product.stock_quantity + data.change < 0:
         bad_request(f"Insufficient stock. Current: {product.stock_quantity}")
-    if product.stock_quantity + data.change > MAX_INT:
+    if product.stock_quantity + data.change > MAX_STOCK:
         bad_request(f"Too much stock. Current: {product.stock_quantity}")
     product.stock_quantity += data.change
     return product
@@ -658,9 +657,9 @@ products_file = TableFile(
     Product,
     "products",
     key="sku",
-    refers={"category_id": Category.slug},
+    refers={"category_id": (Category.slug, Category.name)},
     slug_from="name",
-    takes={"stock_quantity": StoredCount},  # which cancelled orders may have added to
+    adds={"stock_change": "stock_quantity"},
     example={"sku": "WH-002", "name": "Wired Headphones", "price": 29.99},
 )
 
@@ -907,7 +906,10 @@ def set_status(session: Session, order: Order, new_status: OrderStatus) -> None:
 def undo_order(session: Session, order: Order) -> None:
     """Give the stock back, and what was paid."""
     lines = session.exec(select(OrderLine).where(OrderLine.order_id == order.id)).all()
-    lock_rows(session, Product, [line.product_id for line in lines])
+    products = lock_rows(session, Product, [line.product_id for line in lines])
+    for line in lines:
+        if products[line.product_id].stock_quantity + line.quantity > MAX_STOCK:
+            bad_request(f"Too much stock of '{products[line.product_id].name}'")
     move_stock(session, {line.product_id: line.quantity for line in lines})
     refund(session, order)
 

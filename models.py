@@ -21,7 +21,6 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-import pydantic
 from pydantic import MISSING, AfterValidator, BaseModel, StrictBool, field_validator
 from pydantic_core import PydanticCustomError
 from sqlalchemy import (
@@ -42,7 +41,6 @@ from kit import (
     NO_NUL,
     PLAIN,
     Balance,
-    Count,
     Created,
     Credentials,
     Email,
@@ -73,6 +71,7 @@ from kit import (
     listed_by_true,
     listed_within,
     related,
+    spelled,
 )
 
 # What may be null has its None inside: `Name | None` would lose the length of the column.
@@ -81,7 +80,7 @@ Quantity = Annotated[int, Field(ge=1, le=10_000), PLAIN]
 Sku = Annotated[
     str,
     Field(min_length=1, max_length=50),
-    pydantic.Field(pattern=r"^[A-Za-z0-9-]+$"),  # SQLModel's has no pattern
+    spelled(r"^[A-Za-z0-9-]+$", "Letters, digits and hyphens only"),
     AfterValidator(str.upper),
 ]
 
@@ -241,7 +240,8 @@ class CategoryTree(Created, CategoryBase, Entity):
 # Products -------------------------------------------------------------------------------
 
 
-StoredCount = Annotated[int, Field(ge=0, le=2**53), PLAIN]  # exact in JSON
+MAX_STOCK = 2**53  # exact in JSON
+Stock = Annotated[int, Field(ge=0, le=MAX_STOCK), PLAIN]
 
 
 class ProductBase(Schema):
@@ -249,7 +249,7 @@ class ProductBase(Schema):
     slug: Slug = Field(unique=True)
     description: OptionalText = None
     price: Price
-    stock_quantity: Count = Field(default=0, sa_type=BigInteger)
+    stock_quantity: Stock = Field(default=0, sa_type=BigInteger)
     sku: Sku = Field(unique=True)
     is_active: StrictBool = True
     category_id: OptionalId = Field(default=None, foreign_key="category.id", ondelete="SET NULL")
@@ -283,7 +283,6 @@ class ProductUpdate(Partial, ProductBase):
 
 
 class ProductRead(Timestamps, ProductBase, Entity):
-    stock_quantity: int  # which with what cancelled orders give back may pass the limit above
     category: Category | None
 
 

@@ -37,12 +37,12 @@ from kit.fields import (
     Username,
     choice,
     now,
+    spelled,
 )
 from kit.files import TableFile
 from kit.filling import Filling, Total, filling
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts
-from kit.lines import FileFormat, Uploaded
 from kit.log_ins import LogIn, LogIns
 from kit.migrations import Migrations
 from kit.openapi import problems
@@ -96,3 +96,4 @@ from kit.tables import (
     related,
 )
 from kit.transactions import retry_on_conflict, transaction_of
+from kit.uploads import FileFormat, Uploaded

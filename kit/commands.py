@@ -15,6 +15,7 @@ from sqlmodel import Session
 
 from kit import passwords
 from kit.driver_errors import explain
+from kit.problems import sentence_of
 from kit.service import Service
 
 
@@ -83,7 +84,8 @@ class Commands(typer.Typer):
         try:
             data = self.body(username=username, email=email, password=SecretStr(password))
         except ValidationError as error:
-            wrong = (f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_input=False))
+            errors = error.errors(include_input=False)
+            wrong = (f"{e['loc'][0]}: {sentence_of(e)}" for e in errors)
             sys.exit("; ".join(wrong))
         self.migrate_or_exit()
         state = {"is_superuser": True, "password_hash": passwords.hasher.hash(password)}

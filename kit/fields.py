@@ -122,15 +122,24 @@ def strong_password(value: SecretStr) -> SecretStr:
     return value
 
 
+MEANINGS: dict[str, str] = {}  # by pattern: what to say of a text that is otherwise
+
+
+def spelled(pattern: str, meaning: str) -> Any:
+    """The pattern of a text, and what they are told who sent another."""
+    MEANINGS[pattern] = meaning
+    return pydantic.Field(pattern=pattern)
+
+
 # PostgreSQL stores no U+0000 in a text (its manual, section 8.3), so none is let in.
-NO_NUL = pydantic.Field(pattern=r"^[^\x00]*$")
+NO_NUL = spelled(r"^[^\x00]*$", "Input should be text without U+0000")
 # For text that may not be empty.
 FILLED: tuple[Any, ...] = (
     NO_NUL,
     AfterValidator(filled),
     pydantic.Field(json_schema_extra={"pattern": r"^\s*[^\s\x00][^\x00]*$"}),
 )
-SLUG = pydantic.Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+SLUG = spelled(r"^[a-z0-9]+(-[a-z0-9]+)*$", "Small letters, digits and single hyphens only")
 # Money is a Decimal in Python and a number in JSON: two decimals fit a float exactly enough
 # to read back the same digits.
 NUMBER = PlainSerializer(float, return_type=float, when_used="json")
@@ -146,7 +155,9 @@ OptionalText = Annotated[str | None, Field(max_length=10_000), NO_NUL]
 Search = Annotated[str, Field(max_length=200), NO_NUL]
 SearchFor = Annotated[str, Field(min_length=1, max_length=200), *FILLED]
 Username = Annotated[
-    str, Field(min_length=3, max_length=50), pydantic.Field(pattern=r"^[A-Za-z0-9_]+$")
+    str,
+    Field(min_length=3, max_length=50),
+    spelled(r"^[A-Za-z0-9_]+$", "Letters, digits and _ only"),
 ]
 Email = Annotated[
     str,

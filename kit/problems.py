@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457), whose detail is a sentence for who made the mistake."""
 
+import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,16 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route as BaseRoute
 
 from kit.context import caching, path_of
+from kit.fields import MEANINGS
 
 logger = logging.getLogger("kit")
 FAULT = "Something went wrong here; it has been logged"
 NO_SUCH_PATH = "There is nothing at this path"
+NO_ROOM = "There is no room for this here at the moment. Please try again later."
+SHORT = {  # what the machine has too little of
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 
 class BusyError(Exception):
@@ -72,6 +79,12 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
     return {"loc": [p if isinstance(p, int) else p[:100] for p in loc], "msg": msg, "type": type}
 
 
+def sentence_of(error: Mapping[str, Any]) -> str:
+    """What an error of pydantic says, but for a pattern: of one, what it means."""
+    message: str = error["msg"]
+    return MEANINGS.get(error.get("ctx", {}).get("pattern"), message)
+
+
 def place_of(error: dict[str, Any]) -> str:
     """Where in the request, "items.0.quantity"; "body" for one that is not JSON at all."""
     place = ".".join(map(str, error["loc"][1:]))
@@ -81,7 +94,7 @@ def place_of(error: dict[str, Any]) -> str:
 
 
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    errors = [invalid(e["loc"], e["msg"], e["type"]) for e in error.errors()[:1000]]
+    errors = [invalid(e["loc"], sentence_of(e), e["type"]) for e in error.errors()[:1000]]
     for e in errors:
         if e["loc"] == ["body"] and "json" not in request.headers.get("Content-Type", ""):
             e["msg"] = "The Content-Type has to be application/json"
@@ -124,6 +137,14 @@ async def on_busy(request: Request, error: BusyError) -> Response:
     return problem(503, str(error), headers={"Retry-After": "1"})
 
 
+async def on_os_error(request: Request, error: OSError) -> Response:
+    if error.errno not in SHORT:
+        raise error
+    busy = BusyError(NO_ROOM)
+    busy.__cause__ = error
+    return await on_busy(request, busy)
+
+
 async def on_misuse(request: Request, error: MisuseError) -> Response:
     name = getattr(request.scope.get("endpoint"), "__name__", "")
     logger.error("%s: %s, %s %s", error, name, request.method, request.url.path)
@@ -142,6 +163,7 @@ def install(app: FastAPI) -> None:
         ConflictError: on_conflict,
         InvalidValueError: on_refused_value,
         BusyError: on_busy,
+        OSError: on_os_error,
         MisuseError: on_misuse,
         Exception: on_fault,
     }

@@ -23,7 +23,6 @@ from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
 from kit.front import Front
-from kit.lines import takes_file
 from kit.local import OnlyHere
 from kit.migrations import Migrations
 from kit.openapi import HEADERS, document
@@ -31,6 +30,7 @@ from kit.problems import BusyError
 from kit.reading import AsyncReading
 from kit.route import Route, undeclared
 from kit.settings import split_origins
+from kit.uploads import takes_file
 
 logger = logging.getLogger("kit")
 

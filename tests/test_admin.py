@@ -896,7 +896,7 @@ def test_a_file_may_be_larger_than_other_bodies(shop: httpx2.Client) -> None:
     answer = import_file(shop, "product", "x", "text/plain")
     assert (answer.status_code, answer.text) == (
         409,
-        "Send text/csv or application/jsonl, in UTF-8",
+        "Send text/csv or application/jsonl, in UTF-8, or a form with it as the part `file`",
     )
 
 

@@ -26,7 +26,7 @@ from starlette.requests import Request as StarletteRequest
 
 import db
 import kit
-from kit import conditions, lines, local
+from kit import conditions, lines, local, uploads
 
 CORPUS: dict[str, Any] = json.loads(Path(__file__).with_name("hostile.json").read_text())
 VALUES: list[str] = [
@@ -300,7 +300,7 @@ def read_the_worst() -> None:
         local.is_on_this_machine(request.scope)
         kit.cookies_of(request)
         conditions.names_tag([value], '"1"', weak=True)
-        lines.FILE_TYPE.fullmatch(value)
+        uploads.format_of(value)
         kit.json.JSON_LIKE.fullmatch(value)
     for text in ("'" * LONG, "' " * (LONG // 2) + "x", " " * LONG):
         lines.cell_of(text)

@@ -16,8 +16,8 @@ from kit.admin.forms import body_of
 from kit.conditions import on_condition
 from kit.database import Database
 from kit.files import TableFile
-from kit.lines import receive
-from kit.problems import BusyError, ConflictError, InvalidValueError
+from kit.problems import BusyError, ConflictError, InvalidValueError, sentence_of
+from kit.uploads import receive
 
 logger = logging.getLogger("kit")
 
@@ -91,6 +91,6 @@ def sentence(request: Request, error: Exception) -> str:
     if isinstance(error, ConflictError | InvalidValueError | BusyError):
         return str(error)
     if isinstance(error, ValidationError):
-        return error.errors(include_input=False)[0]["msg"]
+        return sentence_of(error.errors(include_input=False)[0])
     logger.exception("%s %s", request.method, request.url.path)
     return "Something went wrong here; it has been logged"

@@ -14,6 +14,7 @@ from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
 
 from kit.admin.log_in import form_token
+from kit.problems import sentence_of
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -33,7 +34,7 @@ class BodyForm(wtforms.Form):
         except ValidationError as error:
             for e in error.errors(include_input=False, include_url=False):
                 wrong = self._fields[str(next(iter(e["loc"] or self.body.model_fields)))]
-                wrong.errors = [*wrong.errors, e["msg"]]
+                wrong.errors = [*wrong.errors, sentence_of(e)]
             return False
         return is_valid
 

@@ -20,10 +20,10 @@ from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
 from kit.admin.views import AdminView
 from kit.files import TableFile
-from kit.lines import MEDIA_TYPES
 from kit.log_ins import LogIns
 from kit.problems import BusyError, logger
 from kit.service import Service
+from kit.uploads import MEDIA_TYPES
 
 HERE = Path(__file__).parent
 

@@ -20,9 +20,7 @@ from kit.lines import (
     LONGEST_LINE,
     MOST_BAD_LINES,
     Column,
-    FileFormat,
     Lines,
-    Upload,
     cell_of,
     head_of,
     read_flag,
@@ -31,6 +29,7 @@ from kit.lines import (
     text_of,
 )
 from kit.tables import Partial, Schema
+from kit.uploads import FileFormat, Upload
 
 # Cells
 

@@ -19,10 +19,10 @@ from sqlmodel import Field, Session, select
 from kit import imports
 from kit.fields import Id, Money, Name, OptionalId, OptionalText, Slug, choice
 from kit.files import TableFile
-from kit.lines import FileFormat, Upload
 from kit.problems import MisuseError
 from kit.tables import Schema, Timestamps, Versioned
 from kit.transactions import Transaction, run_borrowed
+from kit.uploads import FileFormat, Upload
 
 
 class Own(Versioned, registry=registry(metadata=MetaData())):
@@ -100,7 +100,7 @@ named = TableFile(Shelf, "shelves", key="slug", refers={"room_id": Room.code}, s
 FORMATS: list[FileFormat] = ["csv", "jsonl"]
 HEADER = (
     "id,name,slug,kind,width,value,bought_on,seen_at,is_full,note,room,shelf,"
-    "created_at,updated_at,position,sizes"
+    "created_at,updated_at,position,sizes,version"
 )
 
 
@@ -161,14 +161,17 @@ def test_a_column_more_is_in_the_file_by_itself() -> None:
         colour: str | None = None
 
     crates = TableFile(Crate, "crates", key="code")
-    assert [*crates.columns] == ["id", "code", "colour"]
+    assert [*crates.columns] == ["id", "code", "colour", "version"]
     assert crates.columns["colour"].is_nullable
     assert crates.line.validate_python({"code": "a", "colour": None})
 
 
 def test_the_example_is_a_file_of_each_format() -> None:
     content = shelves.exports["responses"][200]["content"]
-    assert shelves.imports["openapi_extra"]["requestBody"]["content"] == content
+    taken = shelves.imports["openapi_extra"]["requestBody"]["content"]
+    file = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    assert taken == {"multipart/form-data": {"schema": form}, **content}
     assert content["text/csv"]["example"] == "slug,name\r\ntop,Top\r\n"
     assert json.loads(content["application/jsonl"]["example"]) == {"slug": "top", "name": "Top"}
 
@@ -194,9 +197,9 @@ def test_a_table_that_is_exported_emptied_and_imported_is_the_same(
     text = (
         f"{HEADER}\n"
         "9,A,a,high,0.25,1.50,2026-01-02,2026-01-02T03:04:05Z,true,'=1,loft,b,"
-        '2020-01-01T00:00:00Z,2021-01-01T00:00:00Z,3,"[1, 2]"\n'
-        ",B,b,,,,,,false,,hall,,,,,\n"
-        ",C,c,,,,,,,',loft,a,,,,\n"
+        '2020-01-01T00:00:00Z,2021-01-01T00:00:00Z,3,"[1, 2]",1\n'
+        ",B,b,,,,,,false,,hall,,,,,,\n"
+        ",C,c,,,,,,,',loft,a,,,,,\n"
     )
     assert load(session, text) == (3, 0)
     file = text_of(session, format)
@@ -278,7 +281,7 @@ def test_a_slug_may_be_made_from_the_name_where_it_is_no_key(session: Session) -
 def test_a_row_may_have_no_slug_and_nothing_but_its_key(session: Session) -> None:
     rooms = TableFile(Room, "rooms", key="code")
     assert load(session, "code\nhall\ncellar\n", rooms) == (1, 1)
-    assert text_of(session, file=rooms) == "1,hall\r\n2,loft\r\n3,cellar\r\n"
+    assert text_of(session, file=rooms) == "1,hall,1\r\n2,loft,1\r\n3,cellar,1\r\n"
 
 
 # Unique values
@@ -288,7 +291,8 @@ def test_what_is_unique_together_is_refused_by_its_first_field(session: Session)
     assert load(session, "slug,name,room\na,A,hall\nb,A,loft\n") == (2, 0)
     assert refused(session, "slug,room\nb,hall\n") == [(2, "room", "Already exists")]
     assert refused(session, "slug,name,room\nc,C,hall\nd,C,hall\n") == [
-        (3, "room", "Already exists")
+        (2, "room", "Already exists"),
+        (3, "room", "Already exists"),
     ]
 
 
