@@ -122,7 +122,8 @@ def strong_password(value: SecretStr) -> SecretStr:
     return value
 
 
-MEANINGS: dict[str, str] = {}  # by pattern: what to say of a text that is otherwise
+VISIBLE = r"^[\x21-\x7e]+$"
+MEANINGS = {VISIBLE: "Visible ASCII characters only"}  # by pattern: what to say of another text
 
 
 def spelled(pattern: str, meaning: str) -> Any:

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Index, UniqueConstraint, delete
 from sqlmodel import Field, Session, col, select
 
 from kit.database import Database, NewSession
-from kit.fields import LongText, now
+from kit.fields import VISIBLE, LongText, now
 from kit.ownership import caller_of
 from kit.problems import invalid
 from kit.rows import forget_some
@@ -48,7 +48,7 @@ Key = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
+        pattern=VISIBLE,
         description="Made up by the client. A request that is sent again with the same key"
         " and body, on the same route, within 24 hours does nothing, and gets the first"
         " one's answer.",

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import PydanticUndefined as Undefined
 from starlette.requests import ClientDisconnect
 
+MOST_KEYS = 50  # of an object
 JSON_LIKE = re.compile(r"application/([^/]+\+)?json")
 
 
@@ -21,6 +22,7 @@ class ExactRequest(Request):
 
 
 def exact_json(sent: str | bytes) -> Any:
+    """What it says; JSONDecodeError, with a sentence about it, where it is no JSON of ours."""
     try:
         return json.loads(
             sent.decode() if isinstance(sent, bytes) else sent,
@@ -28,10 +30,18 @@ def exact_json(sent: str | bytes) -> Any:
             parse_constant=exact_number,
             object_pairs_hook=small_object,
         )
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, ArithmeticError, RecursionError):  # not UTF-8, too large, too deep
-        raise json.JSONDecodeError("Out of bounds", "", 0) from None
+    except json.JSONDecodeError as error:
+        where = error.pos
+        wrong = f"This is not JSON from line {error.lineno}, column {error.colno} on"
+        if error.doc.startswith("\ufeff"):
+            wrong = "This begins with a byte order mark (BOM): send the JSON without it"
+    except UnicodeDecodeError as error:
+        where, wrong = error.start, f"This is not UTF-8 from byte {error.start + 1} on"
+    except RecursionError:
+        where, wrong = 0, "This has too many lists or objects inside each other"
+    except (ValueError, ArithmeticError):
+        where, wrong = 0, f"A number is out of bounds, or an object has over {MOST_KEYS} keys"
+    raise json.JSONDecodeError(wrong, "", where)
 
 
 def exact_number(text: str) -> Decimal:
@@ -43,7 +53,7 @@ def exact_number(text: str) -> Decimal:
 
 def small_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse objects that no schema of ours has: each unknown key would be an error to list."""
-    if len(pairs) > 50:
+    if len(pairs) > MOST_KEYS:
         raise ValueError("out of bounds")
     return dict(pairs)
 
@@ -60,7 +70,7 @@ async def sent_json(request: Request) -> Any:
             return await request.json()
     except json.JSONDecodeError as error:
         wrong = {"type": "json_invalid", "loc": ("body", error.pos), "msg": "JSON decode error"}
-        raise RequestValidationError([wrong]) from None
+        raise RequestValidationError([wrong | {"ctx": {"error": error.msg}}]) from None
     except ClientDisconnect:
         raise HTTPException(400, "The body did not come whole") from None
     return body or Undefined

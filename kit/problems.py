@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -79,10 +80,28 @@ def invalid(loc: Sequence[int | str], msg: str, type: str = "invalid") -> dict[s
     return {"loc": [p if isinstance(p, int) else p[:100] for p in loc], "msg": msg, "type": type}
 
 
+# What pydantic says in words of its own, by the type of the error.
+WORDS = {
+    "bool_parsing": "Input should be true or false",
+    "bool_type": "Input should be true or false",
+    "decimal_type": "Input should be a number",
+    "json_invalid": "{error}",
+    "model_attributes_type": "Input should be an object, with a name for each value",
+    "string_unicode": "Input should be valid text",
+    "too_short": "Input should be a list of at least {min_length}",
+    "too_long": "Input should be a list of at most {max_length}",
+}
+
+
 def sentence_of(error: Mapping[str, Any]) -> str:
-    """What an error of pydantic says, but for a pattern: of one, what it means."""
-    message: str = error["msg"]
-    return MEANINGS.get(error.get("ctx", {}).get("pattern"), message)
+    """What one of pydantic's errors is about, for who made the mistake."""
+    details, said = error.get("ctx", {}), str(error["msg"])
+    if pattern := details.get("pattern"):
+        if choices := re.fullmatch(r"\^-\?\(([\w|]+)\)\$", pattern):  # see `sortable`
+            return f"Input should be one of {choices[1].replace('|', ', ')}, or one with a - before"
+        return MEANINGS.get(pattern, said)
+    words = WORDS.get(error["type"], "")
+    return words.format_map(details) if words and (details or "{" not in words) else said
 
 
 def place_of(error: dict[str, Any]) -> str:

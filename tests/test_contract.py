@@ -32,6 +32,7 @@ from test_plans import some_row, some_value
 
 import db
 import main
+from kit.problems import sentence_of
 
 WITH_ID = [(m, p) for m, p in OPERATIONS if "_id}" in p]
 WITH_BODY = [(m, p) for m, p in OPERATIONS if media_of(m, p)]
@@ -134,6 +135,62 @@ def test_a_body_that_is_no_json_object_of_ours_is_422(
         headers = {"Content-Type": content_type}
         response = app_client.request(method, filled(path), content=content, headers=headers)
         assert_problem(response, 422)
+
+
+@pytest.mark.parametrize("path", ["/items/", "/users/"])  # read the short way, and FastAPI's
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"\xef\xbb\xbf{}", "This begins with a byte order mark (BOM): send the JSON without it"),
+        ("{}".encode("utf-16"), "This is not UTF-8 from byte 1 on"),
+        (b'{"title": "caf\xe9"}', "This is not UTF-8 from byte 15 on"),
+        (b"{", "This is not JSON from line 1, column 2 on"),
+        (b'{\n "price": 1,}', "This is not JSON from line 2, column 13 on"),
+        (b"{'title': 1}", "This is not JSON from line 1, column 2 on"),
+        (b'{"title": NaN}', "A number is out of bounds, or an object has over 50 keys"),
+        (b"[" * 100_000, "This has too many lists or objects inside each other"),
+        (b"[]", "Input should be an object, with a name for each value"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_told_what_is_wrong_with_it(
+    app_client: httpx2.Client, path: str, content: bytes, detail: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    problem = assert_problem(app_client.post(path, content=content, headers=headers), 422)
+    assert problem["detail"] == f"body: {detail}"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/users/", {"username": "a b"}, "Letters, digits and _ only"),
+        ("/users/", {"full_name": "a\0b"}, "Input should be text without U+0000"),
+        ("/users/", {"full_name": "\ud800"}, "Input should be valid text"),
+        ("/users/bulk", [], "Input should be a list of at least 1"),
+        ("/items/", {"is_available": "perhaps"}, "Input should be true or false"),
+        ("/items/", {"is_available": 7}, "Input should be true or false"),
+        ("/items/", {"price": None}, "Input should be a number"),
+        needing("products", "/products/", {"sku": "a b"}, "Letters, digits and hyphens only"),
+        needing("tags", "/tags/", {"slug": "A b"}, "Small letters, digits and single hyphens only"),
+    ],
+)
+def test_what_a_value_should_be_is_said_without_patterns_and_names_of_types(
+    app_client: httpx2.Client, path: str, body: Json, told: str
+) -> None:
+    content = json.dumps(body)
+    headers = {"Content-Type": "application/json"}
+    errors = assert_problem(app_client.post(path, content=content, headers=headers), 422)["errors"]
+    name = next(iter(body), None)
+    messages = [error["msg"] for error in errors if error["loc"][1:] == ([name] if name else [])]
+    assert messages == [told]
+
+
+def test_each_pattern_of_a_parameter_or_a_body_has_a_sentence() -> None:
+    for pattern in re.findall(r'"pattern": "(.*?)"[,}]', json.dumps(main.app.openapi())):
+        error = {"ctx": {"pattern": json.loads(f'"{pattern}"')}, "msg": "Pattern", "type": "x"}
+        checks = "[0-9]{1,8}", "(?=", r"[^\\s"  # of money, of passwords, of text
+        is_of_a_check = any(check in pattern for check in checks)
+        assert is_of_a_check or sentence_of(error) != "Pattern", pattern
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
