@@ -68,6 +68,8 @@ bodies = Bodies(log_ins, username=User.username_key, email=User.email)  # with h
 Public = access.public
 # Everybody, logged in or not.
 Anyone = access.anyone
+# The same where who is logged in gets more, as authors do with their drafts.
+AnyoneOrOwner = access.anyone_or_owner
 # Users, who then find their own rows alone; and superusers.
 Owner = access.owner
 # The same for what a page of the admin asks for, whose token is in a cookie.

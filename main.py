@@ -31,7 +31,19 @@ from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, col, select
 
 import db
-from db import Anyone, Once, Owner, OwnerOrPage, Public, Read, Superuser, Write, WriteLong, database
+from db import (
+    Anyone,
+    AnyoneOrOwner,
+    Once,
+    Owner,
+    OwnerOrPage,
+    Public,
+    Read,
+    Superuser,
+    Write,
+    WriteLong,
+    database,
+)
 from kit import (
     KEY_SHARE,
     MAX_MONEY,
@@ -103,8 +115,10 @@ from models import (
     DailyOrders,
     DeactivatedCount,
     DeletedCount,
+    DatabaseHealth,
     Item,
     ItemCreate,
+    Health,
     ItemUpdate,
     NewNotification,
     NewOrder,
@@ -949,9 +963,10 @@ async def stream_notifications(
     """Notifications as they are written: an endless stream of Server-Sent Events.
 
     Each comes once, in the order of ids. A client that connects again sends Last-Event-ID, as
-    browsers do by themselves, and misses none. A comment every 15 seconds shows that the stream
-    is alive. Nothing comes any more when the token has ended. A user, or superuser, who is logged
-    in has at most 5 streams at a time (one for each tab with the dashboard); one more is a 429.
+    browsers do by themselves, and misses none. After 15 seconds without one, a comment shows that
+    the stream is alive. Nothing comes any more when the token has ended. A user, or superuser, who
+    is logged in has at most 5 streams at a time (one for each tab with the dashboard); one more is
+    a 429.
     """
     async for event in events:
         yield event
@@ -969,7 +984,7 @@ WITH_TAGS = selectinload(cast(Any, Post.tags))
 NOT_THE_AUTHOR = "The author of a post has to be yourself"
 
 
-@app.get("/posts/", dependencies=[Anyone], response_model=list[PostRead])
+@app.get("/posts/", dependencies=[AnyoneOrOwner], response_model=list[PostRead])
 def list_posts(
     session: Read,
     paging: Paged,
@@ -1008,7 +1023,7 @@ def create_post(session: Write, data: PostCreate) -> Post:
     return add(session, published(post))
 
 
-@app.get("/posts/{post_id}", dependencies=[Anyone], response_model=PostRead)
+@app.get("/posts/{post_id}", dependencies=[AnyoneOrOwner], response_model=PostRead)
 def read_post(session: Read, post_id: Id) -> Post:
     """Read a post with its tags; one that is not published, only its author."""
     at_once = select(Post).outerjoin(PostTag).outerjoin(Tag).order_by(col(Tag.id))
@@ -1045,7 +1060,7 @@ def delete_post(session: Write, post_id: Id) -> None:
     session.delete(get_or_404(session, Post, post_id))
 
 
-@app.post("/posts/{post_id}/views", dependencies=[Anyone])
+@app.post("/posts/{post_id}/views", dependencies=[AnyoneOrOwner])
 def count_view(session: Write, post_id: Id) -> PostViews:
     """Count a view of the post, whose `updated_at` and ETag stay."""
     post = get_or_404(session, Post, post_id)
@@ -1299,7 +1314,7 @@ async def read_root() -> dict[str, str]:
     return {"message": app.title, "docs": "/docs", "version": app.version}
 
 
-@app.get("/health", dependencies=[Public], tags=["service"])
+@app.get("/health", dependencies=[Public], tags=["service"], response_model=Health)
 async def read_health() -> dict[str, Any]:
     """Whether the process answers (liveness). Asks no database."""
     use = database.pool_use()
@@ -1308,7 +1323,7 @@ async def read_health() -> dict[str, Any]:
     return {"status": "healthy", "database": numbers}
 
 
-@app.get("/health/db", dependencies=[Public], tags=["service"])
+@app.get("/health/db", dependencies=[Public], tags=["service"], response_model=DatabaseHealth)
 def read_database_health(session: Read) -> dict[str, Any]:
     """Whether requests can be served (readiness): 503 when the database is away or outdated."""
     revision = db.migrations.check(session.connection())

@@ -9,7 +9,7 @@ Every section reads the same way:
     ThingRead     only where an answer embeds related rows, or sums rows up
 
 Sections: items, users, categories, products, orders, notifications, posts, tags, accounts,
-transfers, payments, stored answers.
+transfers, payments, service, stored answers.
 
 A type such as `Name` says the same to the API and to the database: at most 200 characters in JSON
 and in the column. What only the database needs is in its `Field(...)` (`unique`, `foreign_key`)
@@ -19,7 +19,7 @@ or in `__table_args__`: checks, and indexes for what lists are sorted and filter
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import MISSING, AfterValidator, BaseModel, StrictBool, field_validator
 from pydantic_core import PydanticCustomError
@@ -677,6 +677,30 @@ class PaymentCreate(Schema):
 
 class NewPayment(PaymentCreate):
     order_id: Id
+
+
+# Service --------------------------------------------------------------------------------
+
+
+class Connections(SQLModel):
+    pool_size: int
+    connections_in_use: int
+    connections_available: int
+
+
+class Health(SQLModel):
+    status: Literal["healthy"]
+    database: Connections
+
+
+class DatabaseHealth(SQLModel):
+    status: Literal["healthy", "stressed"]
+    pool_size: int
+    checked_in: int
+    checked_out: int
+    overflow: int
+    total_connections: int
+    revision: str
 
 
 # Stored answers -------------------------------------------------------------------------

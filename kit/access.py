@@ -44,6 +44,7 @@ class Access:
         # `@app.get("/items/", dependencies=[Anyone])`, for
         self.public = Depends(Gate(self, "public"))  # everybody, whatever token they send
         self.anyone = Depends(Gate(self, "anyone"))  # everybody, logged in or not
+        self.anyone_or_owner = Depends(Gate(self, "anyone", asks=True))  # who may get more
         self.owner = Depends(Gate(self, "owner"))  # users, who find their own alone: `only_own`
         self.superuser = Depends(Gate(self, "superuser"))  # users with is_superuser
         self.page = PageGate(self, "superuser")  # who looks at a page of the admin
@@ -96,9 +97,10 @@ class Access:
 class Gate(OAuth2PasswordBearer):
     """Raises 401 for a token that is bad, or missing where one is needed, 403 for who may not."""
 
-    def __init__(self, access: Access, who: Who) -> None:
+    def __init__(self, access: Access, who: Who, *, asks: bool = False) -> None:
         super().__init__("/token", scheme_name="OAuth2PasswordBearer", auto_error=False)
         self.access, self.who = access, who
+        self.asks = asks or who in ("owner", "superuser")  # for a token, in OpenAPI
 
     async def check(self, request: Request, *, now: bool) -> Context:
         """Look at the token; at its user `now`, or later, in the transaction: see `Route.work`."""

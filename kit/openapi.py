@@ -92,8 +92,6 @@ def describe(route: Any) -> None:
     extra = route.openapi_extra = dict(route.openapi_extra or {})
     if 412 in errors:
         extra["parameters"] = CONDITIONS[:1] if writes else CONDITIONS
-    if who == "anyone":
-        extra["security"] = [{}]  # a token is not needed
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -107,6 +105,13 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     schemas |= schema.pop("$defs") | {"Problem": schema}
     for route in ours:
-        for method in route.methods if route.who == "public" else ():
-            made["paths"][route.path_format][method.lower()].pop("security", None)
+        for method in route.methods:
+            operation = made["paths"][route.path_format][method.lower()]
+            if route.gate and not route.gate.asks:
+                operation.pop("security", None)
+            elif route.who == "anyone":
+                operation["security"].insert(0, {})  # a token is not needed
+            for answer in operation["responses"].values():
+                for content in answer.get("content", {}).values():
+                    content.pop("itemSchema", None)  # OpenAPI has it from 3.2 on
     return made

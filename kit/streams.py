@@ -39,15 +39,10 @@ class Stream:
         # not told before the next row, but counts no more.
         self.listening: list[tuple[int, str]] = []
         name = feed.model.__name__
-        event = {
-            "event": {"const": name.lower()},
-            "data": {
-                "contentMediaType": "application/json",
-                "contentSchema": {"$ref": f"#/components/schemas/{name}"},
-            },
-        }
-        schema = {"schema": {"type": "string"}, "itemSchema": {"properties": event}}
-        self.documented: dict[int | str, Any] = {200: {"content": {"text/event-stream": schema}}}
+        text = {"type": "string", "description": f"The `data` of each event is a {name}, in JSON."}
+        example = f'id: 7\nevent: {name.lower()}\ndata: {{"id":7,...}}\n\n'
+        content = {"text/event-stream": {"schema": text, "example": example}}
+        self.documented: dict[int | str, Any] = {200: {"content": content}}
 
     async def __call__(
         self, request: Request, last_event_id: LastEventId = None

@@ -13,7 +13,11 @@ import pytest
 import sqlalchemy as sa
 from conftest import ORIGIN, Make
 from databases import HOME
-from servers import running
+from document import DOCUMENT, OPERATIONS, PATHS, ROUTES, filled
+from fastapi import FastAPI
+from openapi_spec_validator import validate
+from servers import create_user, running
+from starlette.routing import Mount
 
 import db
 
@@ -301,3 +305,45 @@ def test_a_web_origin_may_call_only_where_it_is_set(
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     answer = server.get("/items/", headers={"Origin": "https://b.example"})
     assert "Access-Control-Allow-Origin" not in answer.headers
+@pytest.mark.parametrize("root_path", ["", "/shop"])
+def test_the_openapi_document_is_valid_for_the_version_that_it_names(
+    app_client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, root_path: str
+) -> None:
+    monkeypatch.setattr(db.settings, "root_path", root_path)
+    document = app_client.get("/openapi.json").json()
+    assert document["openapi"] == main.app.openapi_version == "3.1.0"
+    validate(document)
+
+
+def test_the_openapi_document_has_locks_where_a_log_in_matters() -> None:
+    bearer: Any = {"OAuth2PasswordBearer": []}
+    needed, optional = [bearer], [{}, bearer]
+    for method, path in OPERATIONS:
+        who, locks = ROUTES[method, path].who, PATHS[path][method.lower()].get("security")
+        assert locks == needed if who in ("owner", "superuser") else locks in (None, optional)
+    assert "security" not in PATHS["/items/"]["get"]
+
+
+@pytest.mark.needs("posts")
+def test_the_openapi_document_says_that_authors_get_more_posts() -> None:
+    for path in ("/posts/", "/posts/{post_id}"):
+        assert PATHS[path]["get"]["security"] == [{}, {"OAuth2PasswordBearer": []}]
+
+
+def test_the_openapi_document_says_the_fields_of_every_answer() -> None:
+    assert list(untyped(DOCUMENT)) == []
+    root = PATHS["/"]["get"]["responses"]["200"]["content"]
+    assert list(root) == ["application/json", "text/html"]
+
+
+def untyped(part: Any, *place: str) -> Iterator[tuple[str, ...]]:
+    """Where a schema says nothing, or takes any keys."""
+    if isinstance(part, list):
+        part = dict(enumerate(part))
+    if isinstance(part, dict):
+        if part.get("additionalProperties") is True or (place[-1:] == ("schema",) and not part):
+            yield place
+        for name, inner in part.items():
+            yield from untyped(inner, *place, str(name))
+
+
