@@ -482,7 +482,9 @@ def test_rows_are_created_changed_and_deleted_with_forms(
             "categories", "category/create", {"name": "x", "slug": "A b"}, "slug", "single hyphens"
         ),
         needing("categories", "category/edit/1", {"slug": ""}, "slug", "single hyphens"),
-        needing("products", "product/create", {"sku": "no good"}, "sku", "Letters, digits and hyphens"),
+        needing(
+            "products", "product/create", {"sku": "no good"}, "sku", "Letters, digits and hyphens"
+        ),
         needing(
             "products",
             "product/create",

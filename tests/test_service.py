@@ -5,21 +5,21 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import ORIGIN, Make
 from databases import HOME
-from document import DOCUMENT, OPERATIONS, PATHS, ROUTES, filled
-from fastapi import FastAPI
+from document import DOCUMENT, OPERATIONS, PATHS, ROUTES
 from openapi_spec_validator import validate
-from servers import create_user, running
-from starlette.routing import Mount
+from servers import running
 
 import db
+import main
 
 
 def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
@@ -305,6 +305,8 @@ def test_a_web_origin_may_call_only_where_it_is_set(
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
     answer = server.get("/items/", headers={"Origin": "https://b.example"})
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
 @pytest.mark.parametrize("root_path", ["", "/shop"])
 def test_the_openapi_document_is_valid_for_the_version_that_it_names(
     app_client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, root_path: str
@@ -345,5 +347,3 @@ def untyped(part: Any, *place: str) -> Iterator[tuple[str, ...]]:
             yield place
         for name, inner in part.items():
             yield from untyped(inner, *place, str(name))
-
-
