@@ -49,6 +49,11 @@ class Commands(typer.Typer):
             self.migrate_or_exit()
         if not self.app.settings.secret_key:
             print("Only clients on this machine are let in: SECRET_KEY is not set.", flush=True)
+        if workers > 1 or reload:
+            # Their processes import the app by its name. With this program as well, which they
+            # would run before all else, they would take twice as long and meanwhile be silent,
+            # and uvicorn, which waits for their answer, deaf.
+            vars(sys.modules["__main__"]).update(__file__=None, __spec__=None)
         uvicorn.run(
             self.app if workers == 1 and not reload else "main:app",
             host=host,
@@ -57,7 +62,7 @@ class Commands(typer.Typer):
             reload=reload,
             app_dir=str(self.app.migrations.home),
             timeout_graceful_shutdown=10,
-            timeout_worker_healthcheck=60,  # of seconds that a worker may need to import all this
+            timeout_worker_healthcheck=60,  # seconds, for Python and uvicorn to start
         )
 
     def migrate_or_exit(self) -> None:

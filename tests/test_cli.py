@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import httpx2
 import pytest
 from conftest import KEY, SECTIONS, Make, log_in
 from databases import HOME, SCRATCH
-from servers import free_port, running, serving
+from servers import free_port, running, serving, wait_for
 from typer.testing import CliRunner
 
 import db
@@ -603,6 +604,44 @@ def test_the_usual_servers_serve_it_too(command: list[str], any_database: str) -
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+SLOW_APP = """
+import sys, time
+
+if "spawn_main" in " ".join(sys.orig_argv):
+    class Slow:
+        def find_spec(name, path=None, target=None):
+            if name == "models":
+                print("slow", flush=True)
+                time.sleep(600)
+
+    sys.meta_path.insert(0, Slow)
+"""
+
+
+@pytest.mark.system
+def test_who_starts_slow_workers_hears_meanwhile_that_it_has_to_stop(
+    tmp_path: Path, any_database: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_APP)
+    log = tmp_path / "log"
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, HOME / "main.py", "--port", str(free_port()), "--workers", "2"],
+            env={**os.environ, "DATABASE_URL": any_database, "PYTHONPATH": str(tmp_path)},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            wait_for(lambda: log.read_text().count("slow") == 2)
+            process.terminate()
+            wait_for(lambda: "Received SIGTERM" in log.read_text())
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 SLOW_WORKERS = """
