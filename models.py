@@ -261,8 +261,8 @@ class Product(Timestamps, ProductBase, Versioned, table=True):
         CheckConstraint("price > 0", "price_positive"),
         CheckConstraint("stock_quantity >= 0", "stock_quantity_not_negative"),
         *listed_by("name", "price", "created_at", "category_id"),
-        *listed_within("category_id", "name", "price", "stock_quantity", "created_at"),
         listed_by_false("is_active"),
+        *listed_within("category_id", "name", "price", "stock_quantity", "created_at"),
         # For low stock, too: what is not active is passed over within the index.
         Index(None, "stock_quantity", "id", "is_active"),
     )

@@ -298,13 +298,20 @@ def test_the_pages_of_every_list_are_linked_to_the_end(
     assert seen == everything
 
 
-WALKS = [*SORTS, *((path, "") for path in LISTS if path == "/products/low-stock")]
+def name_of_table(path: str) -> str:
+    """That of the rows of a list: `category` of /categories/."""
+    return re.sub("s$", "", re.sub("ies$", "y", path.split("/")[1].replace("-", "_")))
+
+
+WALKS = [
+    (path, sort)
+    for path, sort in [*SORTS, *((path, "") for path in LISTS if path == "/products/low-stock")]
+    if name_of_table(path) in SQLModel.metadata.tables
+]
 
 
 def table_of(path: str) -> sa.Table:
-    """The table whose rows a list has: `category` of /categories/."""
-    name = re.sub("s$", "", re.sub("ies$", "y", path.split("/")[1]))
-    return SQLModel.metadata.tables[name]
+    return SQLModel.metadata.tables[name_of_table(path)]
 
 
 def with_parents(table: sa.Table) -> set[sa.Table]:
@@ -376,6 +383,8 @@ def test_a_cursor_goes_only_with_its_list_and_its_sort(
 ) -> None:
     asked_for = {"limit": "1"} | ({"sort": sort} if sort else {})
     first = client.get(path, params=asked_for)
+    if "next" not in first.links:
+        pytest.skip("there are not two rows")
     cursor = next_query(first)["cursor"]
     assert first.headers["Link"].startswith(f"<{path}?limit=1&")
     assert rows_of(client.get(f"/api/v1{path}", params=asked_for | {"cursor": cursor}))
@@ -423,6 +432,7 @@ def test_a_cursor_goes_with_skip_and_count_and_other_filters_but_not_with_after(
         assert_problem(client.get("/items/", params=after | {"after": 1}), 422)
 
 
+@pytest.mark.needs("products")
 @pytest.mark.every_database
 def test_every_value_that_is_sorted_by_comes_through_a_link(
     client: httpx2.Client, make: Make

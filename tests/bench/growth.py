@@ -30,6 +30,18 @@ SHOPS = {  # products, orders, users
     "small": (1_000, 200, 50),
     "large": (1_000_000, 200_000, 1_000),
 }
+FAR_INSIDE = [
+    *(
+        f"/products/?sort={sign}{column}"
+        for column in ("id", "name", "price", "stock_quantity", "created_at")
+        for sign in ("", "-")
+    ),
+    *("/products/?category_id=1&sort=price", "/products/?category_id=1&sort=-name"),
+    *("/products/?is_active=true&sort=-price", "/products/?max_stock=0&sort=price"),
+    *("/products/?min_price=100&sort=-price", "/products/low-stock?threshold=20"),
+    *("/orders/?sort=-total_amount", "/orders/?status=delivered&sort=-created_at"),
+    *("/users/?sort=username", "/posts/?sort=-view_count"),
+]
 console = Console()
 
 
@@ -65,6 +77,7 @@ class Shop:
         self.middle = self.client.get(f"/products/{self.products // 2}").json()
         plenty = {"price": 5, "stock_quantity": 1_000_000_000}
         self.sold = [self.create_product(plenty)["id"] for _ in range(3)]
+        self.far_inside = {path: self.half_way(path) for path in FAR_INSIDE}
 
     def fill(self) -> float:
         """The seconds that it took; none if there are products already."""
@@ -88,6 +101,13 @@ class Shop:
 
     def create_product(self, fields: dict[str, Any]) -> Any:
         return self.client.post("/products/", json=self.new_product() | fields).json()
+
+    def half_way(self, path: str) -> str:
+        """The path of the page half-way through a list, as a Link has it."""
+        path += "&limit=1"
+        total = int(self.client.get(f"{path}&count=true").headers["X-Total-Count"])
+        link = self.client.get(f"{path}&skip={total // 2 - 1}").links["next"]["url"]
+        return link.replace("limit=1", "limit=20")
 
     def calls(self) -> dict[str, Call]:
         """The calls to measure, by what they are called in the table."""
@@ -125,6 +145,8 @@ class Shop:
             *("/orders/?status=pending", "/orders/?status=cancelled", "/orders/?user_id=7"),
             *("/orders/user/7", "/orders/?sort=total_amount", "/orders/?sort=-total_amount"),
             *("/orders/?sort=created_at", "/orders/?sort=-created_at"),
+            *("/orders/?status=delivered&sort=-created_at", "/orders/?q=customer7@"),
+            "/orders/?created_from=2020-01-01T00:00:00Z&created_before=2100-01-01T00:00:00Z",
             *("/orders/stats/daily", "/orders/stats/summary", "/orders/stats/summary?user_id=7"),
             *("/notifications/", "/notifications/?user_id=7", "/notifications/?order_id=7"),
             *("/posts/", "/posts/1", "/posts/?tag=news", "/posts/?sort=-view_count"),
@@ -133,7 +155,8 @@ class Shop:
         ]
         values = {"middle": middle["id"], "page": page}
         values |= {name: middle[name] for name in ("sku", "slug", "name")}
-        return {path: Call("GET", path.format(**values)) for path in paths} | bodies
+        far = {f"{path} far inside": Call("GET", link) for path, link in self.far_inside.items()}
+        return {path: Call("GET", path.format(**values)) for path in paths} | far | bodies
 
     def measure(self, call: Call) -> tuple[float, int]:
         """How many milliseconds it took, and the status."""
