@@ -682,10 +682,10 @@ products_file = TableFile(
 def export_products(session: Read, format: FileFormat = "csv") -> Response:
     """All products as a file: CSV (RFC 4180, for spreadsheets too) or JSON Lines.
 
-    In place of the category's id it has its slug. In CSV an apostrophe stands before text that
-    a spreadsheet would take for a formula, and alone for text of no length. One also stands after
-    a `;`, a tab or a line break inside a text, where what follows would be a formula: for a
-    spreadsheet that separates by these. The import takes it away.
+    In place of the category's id it has its slug, and at the end the `version`. In CSV an
+    apostrophe stands before text that a spreadsheet would take for a formula, and alone for text of
+    no length. One also stands after a `;`, a tab or a line break inside a text, where what follows
+    would be a formula: for a spreadsheet that separates by these. The import takes it away.
     """
     return products_file.export(session, format)
 
@@ -695,8 +695,9 @@ def import_products(session: WriteLong, upload: Uploaded) -> ImportCounts:
     """Create or update products, by their SKU: all lines of the file or, if one is bad, none.
 
     It takes what the export gives. Fields that are left out stay as they are, or get their
-    defaults; the ids and times of products that exist stay theirs. A 422 tells the first 100
-    bad lines.
+    defaults; the ids and times of products that exist stay theirs. A `version` other than the
+    product's is refused: so an old file undoes nothing. `stock_change` adds to the stock, which
+    `stock_quantity` sets. A 422 tells the first 100 bad lines.
     """
     return products_file.load(session, upload)
 

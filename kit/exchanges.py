@@ -47,27 +47,36 @@ class Exchange:
         found = self.execute(unique.found, {"values": [*asked]}).mappings()
         return {unique.value(row): row["owner"] for row in found}
 
-    def take(self, key: Any, new: Row, places: Places) -> tuple[str, Unique] | None:
-        """Make unique values this row's, and nobody else's; or say why not, and which."""
-        old = places.olds.get(key)
+    def take(self, key: Any, new: Row, places: Places) -> tuple[Unique, str] | None:
+        """Make unique values this row's, and nobody else's; or say which not, and why."""
+        old, takes = places.olds.get(key), dict[Unique, Any]()
         for unique, owner in places.owners.items():
+            value = unique.value(new)
+            if old and value is not None and value == self.own_value(unique, key):
+                new[unique.aside] = old[unique.aside]  # not given up: see `put_back`
+                continue
+            takes[unique] = value
+            if value is not None and owner.get(value, key) != key:
+                if not unique.aside:
+                    return unique, "Already exists"
+                if len(self.displaced) >= MOST_DISPLACED:
+                    return unique, "Too many lines below this one have to give up what others take"
+        for unique, value in takes.items():
+            owner = places.owners[unique]
+            self.displaced.pop((unique, key), None)
             if old and owner.get(before := unique.value(old)) == key:
                 del owner[before]
-            value, own = unique.value(new), self.displaced.get((unique, key))
-            if old and own and unique.value(own) == value:  # not given up: see `put_back`
-                new[unique.aside] = old[unique.aside]
-                continue
-            self.displaced.pop((unique, key), None)
-            if value is not None and (other := owner.get(value, key)) != key:
-                if not unique.aside:
-                    return "Already exists", unique
-                if len(self.displaced) >= MOST_DISPLACED:
-                    return "Too many lines below this one have to give up what others take", unique
-                self.displace(unique, other, new, places)
             if value is not None:
+                if (other := owner.get(value, key)) != key:
+                    self.displace(unique, other, new, places)
                 owner[value] = key
         places.news[key] = new
         return None
+
+    def own_value(self, unique: Unique, key: Any) -> Any:
+        """What a row had before another took it; None for nothing."""
+        own = self.displaced.get((unique, key))
+        return unique.value(own) if own else None
 
     def displace(self, unique: Unique, key: Any, taken: Row, places: Places) -> None:
         mark = None if unique.is_null_aside else next(self.marks)

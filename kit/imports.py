@@ -90,7 +90,7 @@ class Import:
                 self.number_slug(new, owners)
             is_changed = new != old or self.waits(key, line)
             if wrong := self.exchange.take(key, new, places):
-                self.refuse_value(line, wrong[1], wrong[0])
+                self.refuse_value(line, *wrong)
                 continue
             self.counts.updated += bool(old)
             self.counts.created += not old

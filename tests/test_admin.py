@@ -478,13 +478,10 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         ("user/create", {"username": "abc", "email": "a@b.co"}, "password", "8 to 100 char"),
         ("user/edit/1", {"password": "weak"}, "password", "8 to 100 characters"),
         ("user/edit/1", {"username": ""}, "username", "at least 3 characters"),
-        needing(
-            "categories", "category/create", {"name": "x", "slug": "A b"}, "slug", "single hyphens"
-        ),
-        needing("categories", "category/edit/1", {"slug": ""}, "slug", "single hyphens"),
-        needing(
-            "products", "product/create", {"sku": "no good"}, "sku", "Letters, digits and hyphens"
-        ),
+        ("user/create", {"username": "a b"}, "username", "Letters, digits and _ only"),
+        needing("categories", "category/create", {"slug": "A b"}, "slug", "Small letters, digits"),
+        needing("categories", "category/edit/1", {"slug": ""}, "slug", "Small letters, digits"),
+        needing("products", "product/create", {"sku": "no good"}, "sku", "digits and hyphens"),
         needing(
             "products",
             "product/create",
@@ -888,6 +885,23 @@ def test_a_file_is_imported_whole_or_not_at_all(shop: httpx2.Client, client: htt
         "Line 2, price: Input should be greater than 0",
     )
     assert client.get("/products/").json() == before
+
+
+@pytest.mark.needs("products")
+def test_a_file_is_taken_as_people_have_it_and_as_it_is_exported(
+    shop: httpx2.Client, client: httpx2.Client
+) -> None:
+    answer = import_file(shop, "product", "\ufeffSKU;Price;Stock_change\r\nL-1;7.500;2\r\n;;\r\n")
+    assert (answer.status_code, answer.text) == (200, "0 created, 1 updated")
+    for format, kind in (("csv", "text/csv"), ("jsonl", "application/jsonl")):
+        file = shop.get(f"/admin/product/export/{format}").text
+        assert import_file(shop, "product", file, kind).text == "0 created, 2 updated"
+        client.patch("/products/1", json={"price": len(format)}).raise_for_status()
+        answer = import_file(shop, "product", file, kind)
+        assert (answer.status_code, answer.text.partition(": ")[2][:20]) == (
+            409,
+            "It has changed since",
+        )
 
 
 @pytest.mark.needs("products")

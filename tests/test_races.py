@@ -297,3 +297,65 @@ def test_a_post_shows_a_tag_as_it_is_under_its_etag(server: httpx2.Client) -> No
         assert changed_since or now.json() == patched.json()
         assert now.json()["tags"][0]["name"] == f"Name {n}"
         assert server.patch("/posts/1", json={"tag_ids": [2]}).status_code == 200
+
+
+# Files
+
+
+def send_file(server: httpx2.Client, text: str) -> Call:
+    headers = {"Content-Type": "text/csv"}
+    return lambda: server.post("/products/import", content=text, headers=headers)
+
+
+@pytest.mark.needs("orders")
+def test_an_old_file_undoes_no_sale_that_is_made_meanwhile(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 100)
+    body = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
+    buying = sender(server, "POST", "/orders/", body)
+    old = send_file(server, "sku,stock_quantity,price,version\nP1,100,7,1\n")
+    answers = at_once([buying, old] * 16)
+    assert set(statuses(answers[0::2])) <= {201, 503}
+    assert set(statuses(answers[1::2])) <= {200, 422, 503}
+    sold = statuses(answers[0::2])[201]
+    assert server.get("/products/1").json()["stock_quantity"] == 100 - sold
+    assert statuses(answers[1::2])[200] <= 1
+    assert server.get("/products/1").headers["ETag"] == f'"{1 + sold + statuses(answers)[200]}"'
+
+
+@pytest.mark.needs("orders")
+def test_what_files_add_to_the_stock_and_orders_take_adds_up(server: httpx2.Client) -> None:
+    create_user(server)
+    create_product(server, 1, 20)
+    body = {"user_id": 1, "items": [{"product_id": 1, "quantity": 1}]}
+    buying = sender(server, "POST", "/orders/", body)
+    answers = at_once([buying, send_file(server, "sku,stock_change\nP1,3\n")] * 16)
+    assert set(statuses(answers)) <= {200, 201, 503}
+    added, sold = statuses(answers)[200] * 3, statuses(answers)[201]
+    assert server.get("/products/1").json()["stock_quantity"] == 20 + added - sold
+
+
+@pytest.mark.needs("products")
+def test_files_that_exchange_slugs_at_once_do_so_one_after_the_other(server: httpx2.Client) -> None:
+    for n in (1, 2):
+        create_product(server, n, 1)
+    files = ["P1,p2,1\nP2,p1,1\n", "P2,p1,1\nP1,p2,1\n", "P1,p1,1\nP2,p2,1\n"]
+    answers = at_once([send_file(server, f"sku,slug,price\n{file}") for file in files * 6])
+    assert set(statuses(answers)) <= {200, 503}
+    assert 200 in statuses(answers)
+    slugs = [server.get(f"/products/{id}").json()["slug"] for id in (1, 2)]
+    assert sorted(slugs) == ["p1", "p2"]
+
+
+@pytest.mark.needs("products")
+def test_of_files_that_want_the_same_new_slug_all_but_one_are_told_the_line(
+    server: httpx2.Client,
+) -> None:
+    files = [f"sku,name,price,slug\nN{n},N{n},1,new\n" for n in range(8)]
+    answers = at_once([send_file(server, file) for file in files])
+    assert set(statuses(answers)) <= {200, 422, 503}
+    assert statuses(answers)[200] == 1
+    told = [answer.json()["errors"] for answer in answers if answer.status_code == 422]
+    assert [error["loc"] for errors in told for error in errors] == [["line", 2, "slug"]] * len(
+        told
+    )

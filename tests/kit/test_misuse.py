@@ -1,6 +1,8 @@
 """What a route does that it may not is said in a sentence."""
 
+import errno
 import logging
+import os
 from typing import Any
 
 import pytest
@@ -47,3 +49,17 @@ def test_a_write_in_a_read_route_is_a_500_whose_log_begins_with_a_sentence(
     assert record.getMessage().startswith("A route that writes has to ")
     assert record.getMessage().endswith(f": {route.__name__}, GET /wrong")
     assert record.exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(errno.ENOSPC, 503), (errno.EDQUOT, 503), (errno.EMFILE, 503), (errno.ENOENT, 500)],
+)
+def test_what_the_machine_has_too_little_of_is_a_503_and_no_fault(
+    bare_app: kit.Service, number: int, status: int
+) -> None:
+    def fail(session: Read) -> None:
+        raise OSError(number, os.strerror(number))
+
+    bare_app.get("/full", dependencies=[Anyone])(fail)
+    assert get(bare_app, "/full").json()["status"] == status

@@ -16,7 +16,7 @@ from sqlalchemy import JSON, MetaData, UniqueConstraint, create_engine
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Session, select
 
-from kit import imports
+from kit import exchanges, imports
 from kit.fields import Id, Money, Name, OptionalId, OptionalText, Slug, choice
 from kit.files import TableFile
 from kit.problems import MisuseError
@@ -82,6 +82,12 @@ class Box(BoxBase, Own, table=True):
     pass
 
 
+class Ticket(Own, table=True):
+    code: str = Field(unique=True)
+    number: int = Field(unique=True)
+    uses: int = Field(default=5, ge=1, le=9)
+
+
 class Bag(Own, table=True):
     code: str = Field(unique=True)
     password: str = Field(exclude=True)
@@ -97,6 +103,7 @@ shelves = TableFile(
 )
 numbered = TableFile(Shelf, "shelves", key="slug")  # which refers to others by their ids
 named = TableFile(Shelf, "shelves", key="slug", refers={"room_id": Room.code}, slug_from="name")
+tickets = TableFile(Ticket, "tickets", key="code", adds={"used": "uses"})
 FORMATS: list[FileFormat] = ["csv", "jsonl"]
 HEADER = (
     "id,name,slug,kind,width,value,bought_on,seen_at,is_full,note,room,shelf,"
@@ -302,6 +309,68 @@ def test_what_an_earlier_line_gives_up_can_be_taken(session: Session) -> None:
     assert [row.name for row in rows(session)] == ["C", "A"]
 
 
+def test_rows_may_exchange_what_is_unique_together(session: Session) -> None:
+    assert load(session, "slug,name,room\na,A,hall\nb,B,hall\nc,A,loft\n") == (3, 0)
+    assert load(session, "slug,name\na,B\nb,A\n") == (0, 2)
+    assert [row.name for row in rows(session)] == ["B", "A", "A"]
+    assert load(session, "slug,room\nb,loft\nc,hall\n") == (0, 2)
+    assert [row.room_id for row in rows(session)] == [1, 2, 1]
+    assert refused(session, "slug,room\nb,hall\nc,hall\n") == [
+        (2, "room", "Already exists"),
+        (3, "room", "Already exists"),
+    ]
+
+
+def test_a_value_of_which_there_is_no_other_to_set_aside_has_to_be_given_up_before(
+    session: Session,
+) -> None:
+    assert load(session, "code,number\na,1\nb,2\n", tickets) == (2, 0)
+    assert load(session, "code,number\na,3\nb,1\n", tickets) == (0, 2)
+    assert refused(session, "code,number\na,1\nb,3\n", tickets) == [
+        (2, "number", "Already exists"),
+        (3, "number", "Already exists"),
+    ]
+
+
+def test_no_more_rows_than_so_many_wait_for_a_value(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchanges, "MOST_DISPLACED", 2)
+    lines = [f"s{n},N{n},hall\n" for n in range(4)]
+    assert load(session, "".join(["slug,name,room\n", *lines])) == (4, 0)
+    turned = "s0,N1\ns1,N2\ns2,N3\ns3,N0\n"
+    assert load(session, f"slug,name\n{turned}") == (0, 4)
+    crossed = "s0,N2\ns1,N3\ns2,N0\ns3,N1\n"
+    assert load(session, f"slug,name\n{crossed}") == (0, 4)
+    lines = [f"s{n},N{n},loft\n" for n in range(4, 6)]
+    assert load(session, "".join(["slug,name,room\n", *lines])) == (2, 0)
+    crossed = "s9,N3,hall\ns8,N1,hall\ns7,N2,hall\ns0,X0,\ns1,X1,\ns2,X2,\ns3,X3,\n"
+    told = "Too many lines below this one have to give up what others take"
+    assert refused(session, f"slug,name,room\n{crossed}")[0] == (4, "room", told)
+
+
+# Versions and sums
+
+
+def test_a_line_about_an_older_version_is_refused(session: Session) -> None:
+    assert load(session, "code,number\na,1\n", tickets) == (1, 0)
+    file = "code,number,version\na,2,1\n"
+    assert load(session, file, tickets) == (0, 1)
+    told = "It has changed since; version is 2"
+    assert refused(session, file, tickets) == [(2, "version", told)]
+
+
+def test_what_is_added_to_a_column_keeps_to_its_limits(session: Session) -> None:
+    assert load(session, "code,number,used\na,1,4\n", tickets) == (1, 0)
+    assert load(session, "code,used\na,-8\na,2\n", tickets) == (0, 2)
+    assert text_of(session, file=tickets) == "1,a,1,3,3\r\n"
+    for change, limit in ((-3, "at least 1"), (7, "at most 9")):
+        told = f"uses is 3 and has to stay {limit}"
+        assert refused(session, f"code,used\na,{change}\n", tickets) == [(2, "used", told)]
+    told = "Not together with uses"
+    assert refused(session, "code,uses,used\na,4,1\n", tickets) == [(2, "used", told)]
+
+
 # References
 
 
@@ -311,6 +380,20 @@ def test_a_row_that_is_referred_to_by_its_id_has_to_be_there(session: Session) -
     nothing = "Refers to nothing"
     assert refused(session, "slug,room_id\na,3\n", numbered) == [(2, "room_id", nothing)]
     assert refused(session, "slug,shelf_id\na,9\n", numbered) == [(2, "shelf_id", nothing)]
+
+
+def test_a_row_may_be_referred_to_by_another_text_if_it_is_the_only_one(session: Session) -> None:
+    file = TableFile(
+        Shelf,
+        "shelves",
+        key="slug",
+        refers={"room_id": Room.code, "shelf_id": (Shelf.slug, Shelf.name)},
+    )
+    text = "slug,name,room\na,One,hall\nb,Two,hall\nc,Two,loft\n"
+    assert load(session, text, file) == (3, 0)
+    assert load(session, "slug,shelf\nb,One\n", file) == (0, 1)
+    assert refused(session, "slug,shelf\na,Two\n", file) == [(2, "shelf", "Refers to nothing")]
+    assert [row.shelf_id for row in rows(session)] == [None, 1, None]
 
 
 def test_a_reference_that_has_to_be_cannot_be_cleared(session: Session) -> None:
