@@ -48,6 +48,7 @@ from kit import (
     KEY_SHARE,
     MAX_MONEY,
     PLAIN,
+    WELCOME,
     Commands,
     ConflictError,
     Count,
@@ -99,6 +100,7 @@ from kit import (
     sortable,
     try_insert,
     unauthorized,
+    welcome,
 )
 from kit.admin import Admin, AdminView, Chart, ChoiceFilter, Dashboard, Table
 from models import (
@@ -1309,10 +1311,10 @@ def refund(session: Session, order: Order) -> None:
 # Service --------------------------------------------------------------------------------
 
 
-@app.get("/", dependencies=[Public], tags=["service"])
-async def read_root() -> dict[str, str]:
-    """Say what this is."""
-    return {"message": app.title, "docs": "/docs", "version": app.version}
+@app.get("/", dependencies=[Public], tags=["service"], **WELCOME)
+async def read_root(request: Request) -> Response:
+    """Say what this is: in JSON, and to browsers as a page."""
+    return welcome(request)
 
 
 @app.get("/health", dependencies=[Public], tags=["service"], response_model=Health)
@@ -1589,7 +1591,6 @@ admin = Admin(
     log_out,
     dashboard,
     title=app.title,
-    favicon_url="/static-offline-docs/favicon.png",
 )
 
 

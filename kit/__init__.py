@@ -97,3 +97,4 @@ from kit.tables import (
 )
 from kit.transactions import retry_on_conflict, transaction_of
 from kit.uploads import FileFormat, Uploaded
+from kit.welcome import WELCOME, welcome

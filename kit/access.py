@@ -129,9 +129,12 @@ class PageGate(Gate):
 def cookie(request: HTTPConnection, name: str) -> str:
     """What a cookie is called: with HTTPS so that no other host, a sibling's, can set it.
 
-    (RFC 6265bis, section 4.1.3.2.)
+    (RFC 6265bis, section 4.1.3.2.) It is for all paths then. Under a prefix it is for those below,
+    and can be set with HTTPS alone.
     """
-    return f"__Host-{name}" if request.scope["scheme"] == "https" else name
+    if request.scope["scheme"] != "https":
+        return name
+    return f"__Secure-{name}" if context_of(request).prefix else f"__Host-{name}"
 
 
 def cookies_of(request: HTTPConnection) -> dict[str, str]:

@@ -43,8 +43,15 @@ class Commands(typer.Typer):
         port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
         workers: Annotated[int, typer.Option(min=1)] = 1,
         reload: bool = False,
+        root_path: Annotated[
+            str | None, typer.Option(help="What a proxy in front adds to every path, such as /shop")
+        ] = None,
     ) -> None:
         """Migrate the database, then serve the API."""
+        try:
+            prefix = self.app.settings.path_prefix(root_path or "")
+        except ValueError as error:
+            sys.exit(f"--root-path {error}")
         if self.app.settings.migrate_on_start:
             self.migrate_or_exit()
         if not self.app.settings.secret_key:
@@ -61,6 +68,7 @@ class Commands(typer.Typer):
             workers=workers,
             reload=reload,
             app_dir=str(self.app.migrations.home),
+            root_path=prefix,
             timeout_graceful_shutdown=10,
             timeout_worker_healthcheck=60,  # seconds, for Python and uvicorn to start
         )

@@ -38,6 +38,7 @@ class Context:
     """One for each request, made when it comes in."""
 
     begun: float = field(default_factory=time.monotonic)  # in seconds: its time runs from here
+    prefix: str = ""  # of all paths, which a proxy in front adds: "/shop"
     section: str = ""  # the first part of the path, without a prefix such as /api/v1
     is_fixed: bool = False  # whether a route has just this path, without parameters
     who: Who = "public"  # who may call its route
@@ -62,7 +63,7 @@ def context_of(request: HTTPConnection | MutableMapping[str, Any]) -> Context:
 
 
 def path_of(scope: MutableMapping[str, Any]) -> str:
-    """The path without a prefix such as /api/v1."""
+    """The path without a prefix such as /api/v1 or /shop."""
     path, root = cast(str, scope["path"]), scope.get("root_path", "")
     return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 

@@ -41,12 +41,11 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        root, path = scope.get("root_path", ""), scope["path"]
-        if path.removeprefix(root).startswith("/api/v1/") or path == f"{root}/api/v1":
-            scope = {**scope, "root_path": f"{root}/api/v1"}
+        prefix, scope = addressed(scope, self.settings.root_path)
         own_path = path_of(scope)
         section = own_path.partition("/")[2].partition("/")[0]
-        context = Context(section=section, is_fixed=own_path in self.service.fixed_paths)
+        is_fixed = own_path in self.service.fixed_paths
+        context = Context(prefix=prefix, section=section, is_fixed=is_fixed)
         limit = self.settings.max_body_size
         if own_path in self.service.file_paths:
             limit = max(limit, FILE_LIMIT)
@@ -73,6 +72,20 @@ class Front:
         if "\n" in scope["path"] or "\r" in scope["path"]:  # which a route's pattern may let pass
             return problem(404, NO_SUCH_PATH)
         return problem(413, TOO_LARGE.format(limit)) if declared_size(scope) > limit else None
+
+
+def addressed(scope: Scope, prefix: str) -> tuple[str, Scope]:
+    """What a proxy in front adds to paths, and the scope with the whole path.
+
+    It makes no difference whether the proxy takes the prefix off, and whether we know of it by the
+    setting ROOT_PATH or by the server, which puts it before the path, as `mount` does.
+    """
+    given, path = scope.get("root_path", "").strip("/"), path_of(scope)
+    prefix = f"/{given}" if given else prefix
+    if f"{path}/".startswith(f"{prefix}/"):
+        path = path.removeprefix(prefix)
+    root = f"{prefix}/api/v1" if f"{path}/".startswith("/api/v1/") else prefix
+    return prefix, {**scope, "root_path": root, "app_root_path": root, "path": prefix + path}
 
 
 class Paths:

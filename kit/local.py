@@ -6,21 +6,20 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kit.problems import problem
 from kit.settings import Settings
 
 
 class OnlyHere:
     """What holds before all else, as long as SECRET_KEY is not set: nobody else is let in."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, refusal: ASGIApp) -> None:
+        self.app, self.settings, self.refusal = app, settings, refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.settings.secret_key or scope["type"] != "http" or is_on_this_machine(scope):
             await self.app(scope, receive, send)
         else:
-            await problem(403, ONLY_HERE)(scope, receive, send)
+            await self.refusal(scope, receive, send)
 
 
 ONLY_HERE = (

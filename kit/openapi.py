@@ -1,5 +1,6 @@
 """What the OpenAPI document says of every route: its headers, conditions and errors."""
 
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
@@ -115,3 +116,19 @@ def document(app: FastAPI) -> dict[str, Any]:
                 for content in answer.get("content", {}).values():
                     content.pop("itemSchema", None)  # OpenAPI has it from 3.2 on
     return made
+
+
+def under(prefix: str, made: dict[str, Any]) -> dict[str, Any]:
+    """The document with this prefix before the paths in it that lead to the service."""
+    if not prefix:
+        return made
+    servers = [
+        {**server, "url": (prefix + server["url"]).rstrip("/")} for server in made["servers"]
+    ]
+    schemes = deepcopy(made["components"].get("securitySchemes", {}))
+    for scheme in schemes.values():
+        for flow in scheme.get("flows", {}).values():
+            if flow.get("tokenUrl", "").startswith("/"):
+                flow["tokenUrl"] = prefix + flow["tokenUrl"]
+    components = {**made["components"], "securitySchemes": schemes}
+    return {**made, "servers": servers, "components": components}

@@ -16,14 +16,15 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
-from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kit import problems, protocol
 from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
 from kit.front import Front
-from kit.local import OnlyHere
+from kit.local import ONLY_HERE, OnlyHere
 from kit.migrations import Migrations
 from kit.openapi import HEADERS, document
 from kit.problems import BusyError
@@ -31,6 +32,7 @@ from kit.reading import AsyncReading
 from kit.route import Route, undeclared
 from kit.settings import split_origins
 from kit.uploads import takes_file
+from kit.welcome import pages
 
 logger = logging.getLogger("kit")
 
@@ -47,31 +49,36 @@ class Service(FastAPI):
         self.fixed_paths = set[str]()  # those without parameters: see Route.matches
         self.file_paths = set[str]()  # where a body is a file, which may be larger than others
         self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
+        self.links = {"docs": "Interactive documentation", "redoc": "Documentation to read"}
         super().__init__(
             title=settings.app_name,
             debug=settings.debug,
-            docs_url=None,
-            redoc_url=None,
             lifespan=lifespan,
             servers=[{"url": "/"}, {"url": "/api/v1"}],
             generate_unique_id_function=lambda route: route.name,  # so clients read well
             telemetry=telemetry(),
             **options,
         )
-        # Pages for anyone, whose scripts and styles come from here.
-        pages = FastAPIOffline(title=settings.app_name).routes
-        self.router.routes += [p for p in pages if getattr(p, "path", "") != self.openapi_url]
-        self.known += self.routes
         self.router.route_class = Route
         problems.install(self)
         self.add_exception_handler(NotMigratedError, on_not_migrated)
         protocol.install()
         self.add_middleware(Front, service=self)
-        if origins := split_origins(settings.cors_origins):
+
+    def setup(self) -> None:
+        """Add pages for anyone in the place of FastAPI's, which load their parts from elsewhere."""
+        self.known += pages(self)
+        self.router.routes += self.known
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put around all else, what answers a fault included, who may ask, and from where."""
+        app: ASGIApp = super().build_middleware_stack()
+        refusal: ASGIApp = problems.problem(403, ONLY_HERE)
+        if origins := split_origins(self.settings.cors_origins):
             every: Any = {"allow_methods": ["*"], "allow_headers": ["*"]}
-            told = list(HEADERS)
-            self.add_middleware(CORSMiddleware, origins, **every, expose_headers=told)
-        self.add_middleware(OnlyHere, settings=settings)
+            cors = CORSMiddleware(app, origins, **every, expose_headers=list(HEADERS))
+            app, refusal = cors, told_to_origins(cors, refusal)
+        return OnlyHere(app, self.settings, refusal)
 
     def note(self, route: Route) -> None:
         """Take note of what has to be known of a route before it is found."""
@@ -118,6 +125,16 @@ async def lifespan(app: Service) -> AsyncIterator[None]:
     yield
     await asyncio.to_thread(app.database.close)
     await app.reading.close()
+
+
+def told_to_origins(cors: CORSMiddleware, refusal: ASGIApp) -> ASGIApp:
+    """The refusal, for pages of web origins to read; a preflight is refused as well."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        told = functools.partial(cors.send, send=send, request_headers=Headers(scope=scope))
+        await refusal(scope, receive, told)
+
+    return refuse
 
 
 def refuse_undeclared_routes(app: Service) -> None:

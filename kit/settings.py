@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None  # that signs tokens
     token_ttl: int = Field(3600, ge=1, le=366 * 24 * 3600)  # seconds
     cors_origins: str = ""  # separated by commas
+    root_path: str = ""  # what a proxy in front adds to every path, "/shop"
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
     app_name: Name = "API"
     debug: bool = False
@@ -155,6 +156,15 @@ class Settings(BaseSettings):
         if 0 < len(secret) < 32:
             raise ValueError("has to have at least 32 characters")
         return value if secret else None
+
+    @field_validator("root_path")
+    @classmethod
+    def path_prefix(cls, value: str) -> str:
+        """A path that begins with a slash and ends with none; "" is no prefix."""
+        path = value.strip("/")
+        if path and not re.fullmatch(r"(?!\.)[\w.~-]+(/(?!\.)[\w.~-]+)*", path, re.ASCII):
+            raise ValueError("has to be a path such as /shop, of letters, digits and - . _ ~")
+        return f"/{path}" if path else ""
 
     @field_validator("cors_origins")
     @classmethod

@@ -324,8 +324,8 @@ def stored() -> dict[str, list[Any]]:
 
 # Every route says who may call it
 
-DOCUMENTATION = ["/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"]
-UNDECLARED = {*DOCUMENTATION, "/static-offline-docs"}  # which has what the pages need
+DOCUMENTATION = ["/docs", "/favicon.ico", "/openapi.json", "/redoc"]
+UNDECLARED = {*DOCUMENTATION, "/static"}  # which has what the pages need
 
 
 def all_routes(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, BaseRoute]]:

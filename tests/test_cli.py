@@ -400,6 +400,13 @@ NO_ORIGINS = [
         ("SECRET_KEY", SECRET),
         ("APP_NAME", ""),
         ("APP_NAME", " \u3000"),
+        ("ROOT_PATH", "https://evil.example"),
+        ("ROOT_PATH", "/my shop"),
+        ("ROOT_PATH", "/a//b"),
+        ("ROOT_PATH", "/../shop"),
+        ("ROOT_PATH", "/shop?x"),
+        ("ROOT_PATH", "/%2Fevil.example"),
+        ("ROOT_PATH", "/l\u00e4den"),
     ],
 )
 def test_a_bad_setting_stops_the_start_with_one_clear_line(
@@ -442,6 +449,31 @@ def test_where_no_connection_is_kept_some_may_be_opened(monkeypatch: pytest.Monk
     monkeypatch.setenv("DB_MAX_OVERFLOW", "0")
     with pytest.raises(SystemExit, match="DB_MAX_OVERFLOW: has to be at least 1"):
         kit.read_settings(db.Settings)
+
+
+@pytest.mark.parametrize(
+    ("sent", "prefix"),
+    [
+        ("", ""),
+        ("/", ""),
+        ("shop", "/shop"),
+        ("/shop/", "/shop"),
+        ("//shop.example", "/shop.example"),
+        ("/a/b-c_d", "/a/b-c_d"),
+    ],
+)
+def test_a_prefix_begins_with_one_slash_and_ends_with_none(
+    monkeypatch: pytest.MonkeyPatch, sent: str, prefix: str
+) -> None:
+    monkeypatch.setenv("ROOT_PATH", sent)
+    assert kit.read_settings(db.Settings).root_path == prefix
+
+
+def test_a_bad_prefix_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    stopped = run("serve", "--root-path", "/my shop", cwd=tmp_path)
+    assert stopped.stderr.startswith("--root-path has to be a path such as /shop")
+    assert (stopped.returncode, stopped.stderr.count("\n")) == (1, 1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_any_site_may_be_let_in_where_one_has_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 """The root, health, the documentation, and what holds before a route is found."""
 
+import asyncio
 import contextlib
+import html
 import json
+import re
+import signal
 import socket
 import sys
 import time
@@ -12,11 +16,13 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import ORIGIN, Make
+from conftest import KEY, ORIGIN, AppTransport, Make
 from databases import HOME
-from document import DOCUMENT, OPERATIONS, PATHS, ROUTES
+from document import DOCUMENT, OPERATIONS, PATHS, ROUTES, filled
+from fastapi import FastAPI
 from openapi_spec_validator import validate
-from servers import running
+from servers import create_user, running
+from starlette.routing import Mount
 
 import db
 import main
@@ -26,6 +32,73 @@ def test_the_root_says_what_this_is(client: httpx2.Client) -> None:
     root = {"message": "Cornershop API", "docs": "/docs", "version": "1.0.0"}
     assert client.get("/").json() == root
     assert client.get("/api/v1/").json() == root
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        BROWSER,
+        "text/html",
+        "TEXT/HTML",
+        "text/*",
+        "application/json;q=0.5, text/html; q=0.6",
+        "*/*, application/json;q=0",
+        "text/html;level=1;q=0.9, */*;q=0.1",
+    ],
+)
+def test_the_root_is_a_page_to_who_would_rather_have_one(
+    app_client: httpx2.Client, accept: str
+) -> None:
+    page = app_client.get("/", headers={"Accept": accept})
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Vary"] == "Accept"
+    assert "<h1>" in page.text
+    assert "Cornershop API" in page.text
+    head = app_client.head("/", headers={"Accept": accept})
+    assert (head.content, head.headers["Content-Length"]) == (b"", str(len(page.content)))
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "",
+        "application/json",
+        "application/json, text/html",
+        "image/png",
+        "nonsense;q=x,,;",
+        "text/html;q=0",
+        "text/html;q=0.3, application/*;q=0.5",
+        "text/html;q=0, text/*",
+    ],
+)
+def test_the_root_is_json_to_all_others(app_client: httpx2.Client, accept: str) -> None:
+    answer = app_client.get("/", headers={"Accept": accept})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Vary"] == "Accept"
+    assert answer.json()["message"] == "Cornershop API"
+
+
+def test_the_page_leads_to_the_documentation_and_the_admin_and_needs_nothing_from_elsewhere(
+    app_client: httpx2.Client,
+) -> None:
+    page = app_client.get("/", headers={"Accept": BROWSER}).text
+    assert re.findall('<a href="(.*?)"', page) == ["/docs", "/redoc", "/admin/"]
+    assert "http" not in page
+    for address in addresses_in(page):
+        assert app_client.get(address).status_code == 200
+
+
+def test_the_icon_is_that_of_every_page(app_client: httpx2.Client) -> None:
+    icon = app_client.get("/favicon.ico")
+    assert (icon.status_code, icon.content[:4]) == (200, b"\0\0\1\0")
+    assert len(icon.content) < 2000
+    for path in ("/", "/docs", "/redoc", "/admin/", "/admin/login"):
+        page = app_client.get(path, headers={"Accept": BROWSER}).text
+        assert re.findall('<link rel="(?:shortcut )?icon" href="(.*?)"', page) == ["/favicon.ico"]
 
 
 @pytest.mark.every_database
@@ -91,6 +164,7 @@ def test_a_path_without_its_slash_redirects_and_keeps_prefix_and_query(
     assert client.post(f"{prefix}/items", json={"title": "x", "price": 1}).status_code == 201
 
 
+MAIN = sys.executable, HOME / "main.py"
 UVICORN = sys.executable, "-m", "uvicorn", "main:app", "--app-dir", HOME
 
 
@@ -127,17 +201,144 @@ def test_a_path_leads_to_no_other_machine(app_client: httpx2.Client, start: str)
         assert (answer.status_code, led_to(answer)) == (404, [])
 
 
-def test_behind_a_prefix_links_and_redirects_keep_it(any_database: str) -> None:
-    with running(any_database, *UVICORN, "--root-path", "/shop") as shop:
-        for _ in range(2):
-            shop.client.post("/items/", json={"title": "Lamp", "price": 1})
-        for path, place in {
-            "/items?limit=1": "/shop/items/?limit=1",
-            "/items/?limit=1": '</shop/items/?limit=1&after=1>; rel="next"',
-            "/api/v1/items": "/shop/api/v1/items/",
-            "/admin": "/shop/admin/",
-        }.items():
-            assert led_to(shop.client.get(path)) == [place]
+# The prefix that a proxy in front adds to every path
+
+PREFIXED = {  # the setting, what the server says of it, and what comes before the path then
+    "a proxy that takes it off": ("/shop", "", ""),
+    "a proxy that does not": ("/shop", "", "/shop"),
+    "a proxy that takes it off, which the server puts back": ("", "/shop", "/shop"),
+    "a proxy that does not, and the server adds it again": ("", "/shop", "/shop/shop"),
+    "a server that says it apart": ("", "/shop", ""),
+    "a server that was told it carelessly": ("", "shop/", "shop/"),
+    "both": ("/shop", "/shop", "/shop"),
+}
+
+
+@pytest.fixture(params=[*PREFIXED, "another app that it is mounted in"])
+def behind(
+    request: pytest.FixtureRequest,
+    client: httpx2.Client,
+    app_loop: asyncio.AbstractEventLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[httpx2.Client]:
+    """A client of the app, which is reached at /shop."""
+    setting, told, before = PREFIXED.get(request.param, ("", "", "/shop"))
+    app: Any = main.app
+    if request.param not in PREFIXED:
+        app = FastAPI()
+        app.mount("/shop", main.app)
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        path = before + scope["path"].removeprefix("/shop")
+        await app({**scope, "root_path": told, "path": path}, receive, send)
+
+    monkeypatch.setattr(db.settings, "root_path", setting)
+    transport = AppTransport(app_loop)
+    transport.app.app = served
+    with httpx2.Client(transport=transport, base_url="https://testserver/shop") as reached:
+        yield reached
+
+
+def addresses_in(page: str) -> list[str]:
+    """What a page leads to, asks for or sends something to."""
+    attributes = re.findall(r' (?:href|src|action|data-url)="([^"#]+)"', page)
+    scripts = re.findall(r'(?:EventSource\(|url: )["\']([^"\']+)', page)
+    return [html.unescape(address) for address in attributes + scripts]
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+def test_behind_a_prefix_links_and_redirects_keep_it(behind: httpx2.Client, prefix: str) -> None:
+    for n in (1, 2):
+        created = behind.post(f"{prefix}/items/", json={"title": "Lamp", "price": 1})
+        assert led_to(created) == [f"/shop{prefix}/items/{n}"]
+    for path, place in {
+        "": "/",
+        "/items?limit=1": "/items/?limit=1",
+        "/admin": "/admin/",
+        "/admin/item/list/": "/admin/item/list",
+        "/admin/item/list?page=9": "/admin/item/list?page=1",
+    }.items():
+        if prefix or path:
+            assert led_to(behind.get(prefix + path)) == [f"/shop{prefix}{place}"]
+    link = f'</shop{prefix}/items/?limit=1&after=1>; rel="next"'
+    assert led_to(behind.get(f"{prefix}/items/?limit=1")) == [link]
+    assert behind.get(f"{prefix}/items/1").json()["title"] == "Lamp"
+    assert behind.get("/shopping").status_code == 404
+
+
+def test_behind_a_prefix_the_documentation_keeps_it(behind: httpx2.Client) -> None:
+    document = behind.get("/openapi.json").json()
+    assert document["servers"] == [{"url": "/shop"}, {"url": "/shop/api/v1"}]
+    assert behind.get("/api/v1/openapi.json").json() == document
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert scheme["flows"]["password"]["tokenUrl"] == "/shop/token"
+    assert behind.get("/").json()["docs"] == "/shop/docs"
+    for path in ("/", "/docs", "/redoc"):
+        found = addresses_in(behind.get(path, headers={"Accept": BROWSER}).text)
+        assert found
+        assert [address for address in found if not address.startswith("/shop/")] == []
+
+
+def test_behind_a_prefix_every_page_of_the_admin_keeps_it(
+    behind: httpx2.Client, make: Make, close: Callable[[], None]
+) -> None:
+    create_user(behind)
+    with db.database.writer.engine.begin() as connection:
+        connection.execute(sa.text('UPDATE "user" SET is_superuser = true'))
+    make("items")
+    close()
+    page = behind.get("/admin/login")
+    token = re.findall('name="csrf_token" value="(.*?)"', page.text)[0]
+    fields = {"username": "ann", "password": "Password1", "csrf_token": token}
+    assert led_to(behind.post("/admin/login", data=fields)) == ["/shop/admin/"]
+    cookies = [(cookie.name, cookie.path) for cookie in behind.cookies.jar]
+    assert cookies == [("__Secure-token", "/shop")]
+    to_see, seen = {"/shop/admin/"}, set[str]()
+    while to_see:
+        seen.add(path := to_see.pop())
+        page = behind.get(f"https://testserver{path}")
+        assert page.status_code != 404, path
+        if page.headers["Content-Type"].startswith("text/html"):
+            found = addresses_in(page.text)
+            assert [address for address in found if not address.startswith("/shop/")] == [], path
+            to_see |= {address for address in found if "?" not in address} - seen
+            to_see -= {address for address in found if "/events" in address}  # which has no end
+    assert {"/shop/admin/item/list", "/shop/admin/item/edit/1", "/shop/favicon.ico"} <= seen
+
+
+def test_a_prefix_is_not_taken_for_a_part_of_the_admins_paths(
+    app_client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db.settings, "root_path", "/edit/statics")
+    page = app_client.get("/admin/user/create")
+    assert "Left empty, it stays as it is." not in page.text
+    assert page.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "command",
+    [
+        (*UVICORN, "--root-path", "/shop"),
+        (*MAIN, "--root-path", "shop/"),
+        (*MAIN, "--workers", "2"),
+        (
+            Path(sys.executable).with_name("fastapi"),
+            "run",
+            HOME / "main.py",
+            "--root-path",
+            "/shop",
+        ),
+    ],
+    ids=["uvicorn", "main", "setting", "fastapi"],
+)
+def test_a_prefix_can_be_given_in_each_way(
+    any_database: str, command: tuple[str | Path, ...]
+) -> None:
+    setting = "" if "--root-path" in command else "/shop/"
+    with running(any_database, *command, ROOT_PATH=setting, SECRET_KEY=KEY) as shop:
+        for path in ("/items", "/shop/items"):
+            assert led_to(shop.client.get(path)) == ["/shop/items/"]
 
 
 def raw_answer(client: httpx2.Client, *sent: bytes) -> bytes:
@@ -176,9 +377,6 @@ def test_a_head_over_64_kib_that_has_no_end_is_a_431_and_ends_the_connection(
 def test_what_is_not_http_is_a_400_and_ends_the_connection(server: httpx2.Client) -> None:
     for sent in (b"nonsense\r\n\r\n", START + b"\0: x\r\n", b"\x16\x03\x01"):
         assert_problem(raw_answer(server, sent), 400)
-
-
-MAIN = sys.executable, HOME / "main.py"
 
 
 @pytest.mark.system
@@ -257,6 +455,33 @@ def test_head_is_get_without_the_body(client: httpx2.Client, make: Make, path: s
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
 
 
+def all_paths() -> Iterator[tuple[str, set[str]]]:
+    """An example of each path, the admin's included, with the methods that it is for."""
+    mounts = [route for route in main.app.routes if isinstance(route, Mount)]
+    listed: list[tuple[str, Any]] = [("", main.app.routes), *((m.path, m.routes) for m in mounts)]
+    for start, routes in listed:
+        for route in routes:
+            if isinstance(route, Mount) and not route.routes:
+                yield f"{start}{route.path}/nothing.css", {"GET", "HEAD"}
+            elif not isinstance(route, Mount):
+                methods = {m for r in routes if r.path == route.path for m in r.methods}
+                path = route.path_format.replace("{identity}", "item").replace("{pk}", "1")
+                yield start + filled(path.replace("{export_type}", "csv")), methods
+
+
+@pytest.mark.parametrize(("path", "methods"), dict(all_paths()).items())
+def test_every_path_says_which_methods_it_is_for(
+    app_client: httpx2.Client, path: str, methods: set[str]
+) -> None:
+    allowed = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    options = app_client.options(path)
+    assert (options.status_code, options.content) == (204, b"")
+    wrong = app_client.request(next(m for m in ("TRACE", "PUT") if m not in allowed), path)
+    assert wrong.status_code == 405
+    for response in (options, wrong):
+        assert response.headers["Allow"] == ", ".join(sorted(allowed))
+
+
 def test_options_and_a_wrong_method_say_what_is_allowed(client: httpx2.Client) -> None:
     options, wrong = client.options("/items/"), client.delete("/items/")
     assert (options.status_code, options.content) == (204, b"")
@@ -272,39 +497,6 @@ def test_the_openapi_document_names_both_servers(client: httpx2.Client) -> None:
     ids = [operation["operationId"] for operation in operations]
     assert len(set(ids)) == len(ids)
     assert all(operation["description"] for operation in operations)
-
-
-def test_every_error_in_the_openapi_document_is_a_problem(client: httpx2.Client) -> None:
-    document = client.get("/openapi.json").json()
-    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    for path in document["paths"].values():
-        for operation in path.values():
-            assert "422" in operation["responses"]
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    assert response["content"] == {"application/problem+json": problem}
-
-
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/api/v1/docs"])
-def test_the_documentation_needs_nothing_from_elsewhere(client: httpx2.Client, path: str) -> None:
-    page = client.get(path)
-    assert page.status_code == 200
-    assert "http://" not in page.text
-    assert "https://" not in page.text
-    for address in page.text.split('"'):
-        if address.endswith((".js", ".css", ".png")):
-            assert client.get(address).status_code == 200
-
-
-def test_a_web_origin_may_call_only_where_it_is_set(
-    app_client: httpx2.Client, server: httpx2.Client
-) -> None:
-    answer = app_client.get("/items/", headers={"Origin": ORIGIN})
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    answer = server.get("/items/", headers={"Origin": ORIGIN})
-    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
-    answer = server.get("/items/", headers={"Origin": "https://b.example"})
-    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize("root_path", ["", "/shop"])
@@ -347,3 +539,68 @@ def untyped(part: Any, *place: str) -> Iterator[tuple[str, ...]]:
             yield place
         for name, inner in part.items():
             yield from untyped(inner, *place, str(name))
+
+
+def test_every_error_in_the_openapi_document_is_a_problem(client: httpx2.Client) -> None:
+    document = client.get("/openapi.json").json()
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "422" in operation["responses"]
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert response["content"] == {"application/problem+json": problem}
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/api/v1/docs"])
+def test_the_documentation_needs_nothing_from_elsewhere(client: httpx2.Client, path: str) -> None:
+    page = client.get(path)
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for address in page.text.split('"'):
+        if address.endswith((".js", ".css", ".png")):
+            assert client.get(address).status_code == 200
+
+
+def test_a_web_origin_may_call_only_where_it_is_set(
+    app_client: httpx2.Client, server: httpx2.Client
+) -> None:
+    answer = app_client.get("/items/", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    answer = server.get("/items/", headers={"Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    answer = server.get("/items/", headers={"Origin": "https://b.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert answer.headers["Vary"] == "Origin"
+
+
+def test_a_fault_is_logged_once_and_told_to_a_web_origin(any_database: str) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(HOME)!r})
+import main
+@main.app.get("/fault", dependencies=[main.Public])
+async def fault() -> str:
+    raise RuntimeError("secret detail")
+main.cli.run(sys.argv[1:])"""
+    with running(any_database, sys.executable, "-c", code, CORS_ORIGINS=ORIGIN) as shop:
+        answer = shop.client.get("/fault", headers={"Origin": ORIGIN})
+        assert (answer.status_code, answer.json()["status"]) == (500, 500)
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        shop.stop(signal.SIGTERM)
+        assert shop.logged().count("Traceback") == shop.logged().count("secret detail") == 1
+
+
+def test_an_error_can_be_read_from_a_web_origin_too(server: httpx2.Client) -> None:
+    origin = {"Origin": ORIGIN}
+    answers = {
+        404: server.get("/items/1%0A", headers=origin),
+        405: server.delete("/items/", headers=origin),
+        413: server.post("/items/", headers=origin, content=b" " * (db.settings.max_body_size + 1)),
+        422: server.get("/items/?limit=x", headers=origin),
+    }
+    for status, answer in answers.items():
+        assert answer.status_code == status
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert answer.headers["Vary"] == "Origin"

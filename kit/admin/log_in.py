@@ -21,6 +21,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.access import Access, cookie, cookies_of
+from kit.context import context_of, path_of
 from kit.front import POLICY
 from kit.log_ins import LogIn, LogIns
 from kit.problems import problem
@@ -75,7 +76,8 @@ def set_cookie(
     request: Request, answer: Response, name: str, value: str, age: int | None = None
 ) -> None:
     rules: dict[str, Any] = {"secure": request.scope["scheme"] == "https", "samesite": "strict"}
-    answer.set_cookie(cookie(request, name), value, age, path="/", httponly=True, **rules)
+    path = context_of(request).prefix or "/"
+    answer.set_cookie(cookie(request, name), value, age, path=path, httponly=True, **rules)
 
 
 class FormTokens:
@@ -99,7 +101,7 @@ class FormTokens:
         request.state.nonce = nonce = secrets.token_urlsafe(16)
         policy = POLICY.format(f"'nonce-{nonce}'")
         of_page = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
-        more = Response(headers={} if "/statics/" in request.url.path else of_page)
+        more = Response(headers={} if path_of(scope).startswith("/statics/") else of_page)
         if not any(known):
             set_cookie(request, more, "csrf", session)
         headers = [header for header in more.raw_headers if header[0] != b"content-length"]

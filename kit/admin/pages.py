@@ -21,7 +21,7 @@ from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
 from kit.admin.views import AdminView
 from kit.files import TableFile
 from kit.log_ins import LogIns
-from kit.problems import BusyError, logger
+from kit.problems import BusyError, allowed_methods, logger
 from kit.service import Service
 from kit.uploads import MEDIA_TYPES
 
@@ -39,7 +39,7 @@ class Admin(sqladmin.Admin):
 
     Superusers log in by the `log_ins`; `log_out` ends all tokens of who does so. `dashboard` says
     what the first page shows, which is empty without it. The options are sqladmin's: `title`,
-    `favicon_url`, `logo_url`...
+    `logo_url`...
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class Admin(sqladmin.Admin):
         options["middlewares"] = [Middleware(FormTokens, access=log_ins.access)]
         super().__init__(app, authentication_backend=LogInPage(log_ins, log_out), **options)
         app.known.append(app.routes[-1])  # which asks by itself who calls
+        app.links["admin:index"] = "Administration"
         self.templates.env.filters["shown"] = as_shown
         self.database = database = log_ins.database
         self.dashboard = dashboard
         self.admin.add_exception_handler(BusyError, self.on_busy)
+        self.admin.add_exception_handler(405, self.on_wrong_method)
         for route in cast(Any, self.admin.routes):
             if route.name == "logout":  # with a GET it would be a link, or an image, of any page
                 route.methods = {"POST"}
@@ -122,11 +124,24 @@ class Admin(sqladmin.Admin):
             return view.file
         raise HTTPException(404)
 
+    async def on_wrong_method(self, request: Request, error: Exception) -> Response:
+        allow = {"Allow": ", ".join(allowed_methods(request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        return await self.error_page(request, 405, f"{request.method} is not allowed here", allow)
+
     async def on_busy(self, request: Request, error: Exception) -> Response:
         logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
-        context = {"status_code": 503, "message": str(error)}
-        page = await self.templates.TemplateResponse(request, "sqladmin/error.html", context, 503)
-        page.headers["Retry-After"] = "1"
+        return await self.error_page(request, 503, str(error), {"Retry-After": "1"})
+
+    async def error_page(
+        self, request: Request, status: int, message: str, headers: dict[str, str]
+    ) -> Response:
+        context = {"status_code": status, "message": message}
+        page = await self.templates.TemplateResponse(
+            request, "sqladmin/error.html", context, status
+        )
+        page.headers.update(headers)
         return page
 
 

@@ -22,6 +22,7 @@ from kit.admin.dashboard import as_shown
 from kit.admin.filters import RelatedFilter, is_id, time_filter
 from kit.admin.forms import BodyForm, field_for, kind_of
 from kit.admin.log_in import current
+from kit.context import path_of
 from kit.database import Database
 from kit.fields import MoneyType
 from kit.files import TableFile
@@ -179,7 +180,7 @@ class AdminView(ModelView):
         return []  # see scaffold_form
 
     async def scaffold_form(self, rules: Any = None) -> type[wtforms.Form]:
-        body = body_type(self.routes["/edit/" in current.get().url.path])
+        body = body_type(self.routes["/edit/" in path_of(current.get().scope)])
         fields = {
             name: field_for(info, self.label(name), self._form_ajax_refs.get(name))
             for name, info in body.model_fields.items()

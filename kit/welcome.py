@@ -1,0 +1,92 @@
+"""Pages for anyone: the first one, the documentation and the icon, all of it from here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+from pydantic import BaseModel
+from starlette.routing import BaseRoute, Mount, Route
+
+from kit.context import context_of
+from kit.openapi import under
+
+HERE = Path(__file__).parent
+TEMPLATES = Jinja2Templates(HERE / "templates")
+QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)")
+
+
+class About(BaseModel):
+    """What a service says of itself."""
+
+    message: str
+    docs: str
+    version: str
+
+
+# For the decorator of a route that returns `welcome(request)`.
+WELCOME: dict[str, Any] = {
+    "response_model": About,
+    "responses": {200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+}
+
+
+def welcome(request: Request) -> Response:
+    """What the service is: in JSON or, to who would rather have one, as a page with links."""
+    app, sent = request.app, request.headers.get("Accept", "")
+    docs = f"{context_of(request).prefix}/docs"
+    about = About(message=app.title, docs=docs, version=app.version)
+    headers = {"Vary": "Accept"}
+    if quality(sent, "text/html") > quality(sent, "application/json"):
+        shown = {"about": about, "links": app.links}
+        return TEMPLATES.TemplateResponse(request, "welcome.html", shown, headers=headers)
+    return JSONResponse(about.model_dump(), headers=headers)
+
+
+def quality(accept: str, kind: str) -> float:
+    """How much a client wants this type, from 0 to 1 (RFC 9110, section 12.5.1)."""
+    told = {}
+    for part in accept.split(","):
+        name, _, parameters = part.partition(";")
+        found = QUALITY.search(parameters)
+        told[name.strip().lower()] = float(found[1]) if found else 1
+    ranges = kind, f"{kind.partition('/')[0]}/*", "*/*"
+    return next((told[name] for name in ranges if name in told), 0)
+
+
+def pages(app: FastAPI) -> list[BaseRoute]:
+    """The documentation, for which FastAPI's own pages would ask a CDN, and the icon."""
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(under(context_of(request).prefix, app.openapi()))
+
+    async def docs(request: Request) -> Response:
+        root = request.scope["root_path"]
+        return get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title=app.title,
+            swagger_js_url=f"{root}/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}/static/swagger-ui.css",
+            swagger_favicon_url=f"{root}/favicon.ico",
+        )
+
+    async def redoc(request: Request) -> Response:
+        root = request.scope["root_path"]
+        return get_redoc_html(
+            openapi_url=f"{root}/openapi.json",
+            title=app.title,
+            redoc_js_url=f"{root}/static/redoc.standalone.js",
+            redoc_favicon_url=f"{root}/favicon.ico",
+            with_google_fonts=False,
+        )
+
+    async def favicon(request: Request) -> Response:
+        return FileResponse(HERE / "static" / "favicon.ico")
+
+    shown = {"/openapi.json": openapi, "/docs": docs, "/redoc": redoc, "/favicon.ico": favicon}
+    static = Mount("/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="static")
+    return [static, *(Route(path, page) for path, page in shown.items())]
