@@ -204,9 +204,12 @@ class MySQL(MySQLImpl):
     def create_index(self, index: sa.Index, **kw: Any) -> None:
         super().create_index(index, **kw)
         table, names = cast(sa.Table, index.table).name, index.columns.keys()
-        for key, columns in self.foreign_keys(table):
-            if names[: len(columns)] == columns and index.name != key:
-                self.drop_own_index(table, key)
+        look = self.look()
+        for other in look.get_indexes(table):
+            columns, name = other["column_names"], str(other["name"])
+            is_served = names[: len(columns)] == columns and name != index.name
+            if is_served and name in {key["name"] for key in look.get_foreign_keys(table)}:
+                self.drop_own_index(table, name)
 
     def drop_index(self, index: sa.Index, **kw: Any) -> None:
         self.leave_indexed(cast(sa.Table, index.table).name, str(index.name))
@@ -226,16 +229,14 @@ class MySQL(MySQLImpl):
                 self.execute(f"ALTER TABLE `{table_name}` DROP CONSTRAINT `{check['name']}`")
         super().drop_column(table_name, column, **kw)
 
-    def foreign_keys(self, table: str) -> list[tuple[str, list[str]]]:
-        found = self.look().get_foreign_keys(table)
-        return [(str(key["name"]), key["constrained_columns"]) for key in found]
-
     def leave_indexed(self, table: str, name: str) -> None:
         """Where this is the last index that serves a foreign key, give that one of its own."""
-        indexes = {str(i["name"]): i["column_names"] for i in self.look().get_indexes(table)}
-        indexes["PRIMARY"] = [*self.look().get_pk_constraint(table)["constrained_columns"]]
+        look = self.look()
+        indexes = {str(index["name"]): index["column_names"] for index in look.get_indexes(table)}
+        indexes["PRIMARY"] = [*look.get_pk_constraint(table)["constrained_columns"]]
         gone = indexes.pop(name, [])
-        for key, columns in self.foreign_keys(table):
+        for found in look.get_foreign_keys(table) if gone else []:
+            key, columns = found["name"], found["constrained_columns"]
             serving = [names for names in indexes.values() if names[: len(columns)] == columns]
             if gone[: len(columns)] == columns and not serving:
                 parts = [sa.Column(column, sa.Integer) for column in columns]
