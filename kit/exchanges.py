@@ -6,10 +6,12 @@ At the end it has its own back, if by then no other row has that; else the lines
 """
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
+
+from sqlmodel import Session
 
 from kit.targets import Row, Target, Unique
 
@@ -30,11 +32,14 @@ class Places:
 class Exchange:
     """The rows that are without a value of theirs for a while."""
 
-    def __init__(self, target: Target, execute: Callable[..., Any]) -> None:
-        self.target, self.execute = target, execute
+    def __init__(self, target: Target, session: Session) -> None:
+        self.target, self.session = target, session
         self.displaced: dict[tuple[Unique, Any], Row] = {}  # by unique and key: the values
         self.moves: dict[Unique, list[Row]] = {}
         self.marks = map(f"{uuid4().hex}{{}}".format, itertools.count())
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        return self.session.connection().execute(statement, parameters)
 
     def before(self, key: Any, old: Row | None) -> Row | None:
         """A row as it was before others took what it has."""

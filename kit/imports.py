@@ -37,12 +37,10 @@ class Import:
         self.target, self.session, self.lines = target, session, lines
         self.counts = ImportCounts(created=0, updated=0)
         self.numbers: dict[str, int] = {}  # by slug: the next to try after it
-        self.exchange = Exchange(target, self.execute)
+        self.exchange = Exchange(target, session)
+        self.execute = self.exchange.execute
         # By column and key: the line that refers to a row of the table that is not there yet.
         self.waiting: dict[tuple[str, Any], tuple[int, Any]] = {}
-
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
-        return self.session.connection().execute(statement, parameters)
 
     def run(self) -> ImportCounts:
         expect_many_rows(self.session)
