@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     @classmethod
     def known_names(cls, values: dict[str, Any]) -> dict[str, Any]:
         """A `.env` may be for other tools as well, but hardly with names so near to these."""
-        for name in values.keys() - cls.model_fields.keys():
+        for name in sorted(values.keys() - cls.model_fields.keys()):
             if "\0" in name:  # as in UTF-16
                 raise ValueError(NOT_UTF_8)
             for meant in get_close_matches(name, cls.model_fields, 1, NEAR):

@@ -516,6 +516,7 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         needing(
             "orders", "order/create", {"user_id": "1", "lines": "x" * 5001}, "lines", "at most 5000"
         ),
+        needing("orders", "order/create", {"user_id": "1", "lines": " "}, "lines", "white space"),
         needing("orders", "order/edit/1", {"status": "odd"}, "status", "Not a valid choice"),
         needing(
             "accounts",
@@ -580,7 +581,6 @@ def test_what_the_api_refuses_is_told_at_the_field(
             {"user_id": "1", "lines": "T-9 1"},
             "No product has the SKU T-9",
         ),
-        needing("orders", "order/create", {"user_id": "1", "lines": "\n\n"}, "at least 1 item"),
         needing("orders", "order/create", {"user_id": "9", "lines": "T-1 1"}, "User 9 not found"),
         needing("orders", "order/edit/1", {"status": "delivered"}, "from pending to delivered"),
         needing("payments", "order/edit/2", {"status": "pending"}, "from confirmed to pending"),
