@@ -76,6 +76,14 @@ def filled(value: str) -> str:
     return value
 
 
+def plain_moment(value: Any) -> Any:
+    """Before pydantic, which would take a number for the seconds since 1970."""
+    if not isinstance(value, datetime) and ":" not in str(value):
+        message = "Input should be a date and time such as 2026-11-25T18:59:33Z"
+        raise PydanticCustomError("datetime_parsing", message)
+    return value
+
+
 def in_cents(value: Decimal) -> Decimal:
     """With two decimals, however many zeros were sent, and never a negative zero."""
     return value.quantize(Decimal("0.01")) + 0
@@ -199,6 +207,7 @@ Password = Annotated[
 Moment = Annotated[
     AwareDatetime,
     Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 12, 31, tzinfo=UTC)),
+    BeforeValidator(plain_moment),
 ]
 Sum = Annotated[Decimal, NUMBER]  # of many rows, so of any size
 

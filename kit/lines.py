@@ -166,7 +166,7 @@ def told(error: Mapping[str, Any]) -> str:
     if kind == "money" and COMMA.fullmatch(str(value)):
         return "Input has a decimal comma: write amounts such as 79.99, with a point"
     message = sentence_of(error)
-    if message == error["msg"]:
+    if message == error["msg"] or "pattern" not in error.get("ctx", {}):
         said = (SENTENCES[begin] for begin in SENTENCES if kind.startswith(begin))
         message = next(said, message)
     return message.removeprefix("Value error, ")

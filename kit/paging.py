@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pydantic
 from fastapi import Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from sqlalchemy import BigInteger, and_, or_, tuple_
 from sqlmodel import Field, Session, col, func
 from sqlmodel.sql.expression import SelectOfScalar
@@ -153,7 +153,7 @@ def values_of(model: type[Entity], name: str) -> TypeAdapter[tuple[Any, int]]:
         datetime: Moment,
     }
     kind: Any = tuple[kinds.get(own.annotation, own.annotation), Id]  # type: ignore[misc]
-    return TypeAdapter(kind, config=ConfigDict(strict=True))
+    return TypeAdapter(kind)
 
 
 def refuse(parameter: str, message: str) -> NoReturn:

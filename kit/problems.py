@@ -113,7 +113,11 @@ def place_of(error: dict[str, Any]) -> str:
 
 
 async def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-    errors = [invalid(e["loc"], sentence_of(e), e["type"]) for e in error.errors()[:1000]]
+    is_ours = {"loc", "msg", "type"}.issuperset  # and said in a sentence already
+    errors = [
+        invalid(e["loc"], e["msg"] if is_ours(e) else sentence_of(e), e["type"])
+        for e in error.errors()[:1000]
+    ]
     for e in errors:
         if e["loc"] == ["body"] and "json" not in request.headers.get("Content-Type", ""):
             e["msg"] = "The Content-Type has to be application/json"

@@ -402,6 +402,8 @@ def test_orders_are_filtered_and_sorted(
         "created_from=2026-01-01T00:00:00",
         "created_before=2026-01-01",
         "created_before=soon",
+        "created_before=1700000000",
+        "created_from=-0.5",
         "created_from=0001-01-01T00:00:00%2B14:00",
         "created_from=99999-01-01T00:00:00Z",
         "user_id=0",
