@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from databases import HOME, stored
 from servers import serving
 from sqlmodel import Session, SQLModel, col, select
+from test_readme import copy_of_the_project
 
 import db
 from models import IdempotencyKey, User
@@ -119,8 +120,16 @@ def test_every_constraint_and_index_has_its_name_from_the_convention(config: Any
 
 @pytest.mark.system
 def test_processes_that_start_at_once_migrate_once(new_database: str) -> None:
-    command = [sys.executable, str(HOME / "main.py"), "migrate"]
-    env = {**os.environ, "DATABASE_URL": new_database}
+    migrate_at_once(HOME, new_database, str(db.migrations.newest))
+    url = db.Settings.usual_url(new_database)
+    assert url is not None
+    assert tables(url) == {*SQLModel.metadata.tables, "alembic_version"}
+
+
+def migrate_at_once(home: Path, url: str, revision: str) -> None:
+    """In five processes, each of which ends well."""
+    command = [sys.executable, str(home / "main.py"), "migrate"]
+    env = {**os.environ, "DATABASE_URL": url}
     pipe = subprocess.PIPE
     running = [
         subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for _ in range(5)
@@ -128,10 +137,35 @@ def test_processes_that_start_at_once_migrate_once(new_database: str) -> None:
     for process in running:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        assert out == f"The database is at revision {db.migrations.newest}.\n"
-    url = db.Settings.usual_url(new_database)
-    assert url is not None
-    assert tables(url) == {*SQLModel.metadata.tables, "alembic_version"}
+        assert out == f"The database is at revision {revision}.\n"
+
+
+CONCURRENTLY = """
+from alembic import op
+
+revision, down_revision = "concurrently", "{newest}"
+
+
+def upgrade() -> None:
+    op.execute("SELECT pg_sleep(3)")  # meanwhile the others come to wait
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY ix_item_own ON item (description)")
+
+
+def downgrade() -> None:
+    op.drop_index("ix_item_own")
+"""
+
+
+@pytest.mark.system
+@pytest.mark.every_database("postgresql")
+def test_processes_that_start_at_once_do_not_hold_up_an_index_that_one_of_them_makes_concurrently(
+    new_database: str, tmp_path: Path
+) -> None:
+    copy = copy_of_the_project(tmp_path / "shop")
+    version = copy / "alembic" / "versions" / "2030_01_01_concurrently.py"
+    version.write_text(CONCURRENTLY.format(newest=db.migrations.newest))
+    migrate_at_once(copy, new_database, "concurrently")
 
 
 def test_a_start_without_migrating_leaves_the_database_alone(new_database: str) -> None:

@@ -174,13 +174,13 @@ def seen(database: str) -> Iterator[list[tuple[str, Any]]]:
             rows = [some_row(table, n, ROWS) for n in range(1, ROWS + 1)]
             connection.execute(table.insert(), rows)
     if engine.dialect.name == "postgresql":  # by itself it does so every minute
-        with engine.connect() as connection:
-            connection.exec_driver_sql("SET default_transaction_read_only = off")
+        bare = sa.create_engine(database, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with bare.connect() as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
-            connection.exec_driver_sql("RESET default_transaction_read_only")
 
     def note(_: Any, __: Any, statement: str, values: Any, ___: Any, many: bool) -> None:
-        statements.append((statement, values))
+        # Behind PgBouncer settings come with each.
+        statements.append((re.sub(r"^(SET LOCAL [^;]+; )+", "", statement), values))
 
     sa.event.listen(engine, "before_cursor_execute", note)
     yield statements
