@@ -201,7 +201,7 @@ def test_settings_hold_in_each_statement_and_for_nobody_else(server: str, tmp_pa
     direct = another_database(server, tmp_path, "settings")
     name = str(sa.make_url(direct).database)
     with bouncing(server, pool_size=1) as pgbouncer:
-        with sa.create_engine(direct).begin() as connection:
+        with sa.create_engine(direct, poolclass=sa.NullPool).begin() as connection:
             connection.exec_driver_sql(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
         given = {"database_url": db.Settings.usual_url(pgbouncer.url(direct))}
         settings = db.settings.model_copy(update=given)
