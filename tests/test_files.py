@@ -1583,7 +1583,7 @@ def test_a_file_of_unknown_size_may_be_of_64_mebibytes_and_no_more(server: httpx
     def pieces(n: int) -> Iterator[bytes]:
         yield b"sku\n"
         for _ in range(n):
-            yield b"," * 65_535 + b"\n"
+            yield b"x" + b"," * 65_534 + b"\n"
 
     assert refused(send_stream(server, pieces(1000)))
     assert send_stream(server, pieces(1024)).status_code == 413

@@ -215,7 +215,7 @@ def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -
     put(main_py, admin, before="\n\nclass UserAdmin(")
     (async_route,) = blocks(section("An async route", "docs/kit.md"), "python")
     put(main_py, async_route, before="\n\n# Users ---")
-    put(main_py, "from db import AsyncRead", before="from db import Anyone,")
+    put(main_py, "    AsyncRead,", before="    Once,\n    Owner,\n")
     (copy / "tests" / "test_brands.py").write_text(f"{test}{MORE}")
     run([*commands, "make docs"], copy, env)
 
@@ -233,8 +233,8 @@ def test_an_entity_and_a_relation_are_added_as_the_readme_says(tmp_path: Path) -
     )
     swap(
         main_py,
-        'refers={"category_id": Category.slug},\n    slug_from',
-        'refers={"category_id": Category.slug, "brand_id": Brand.name},\n    slug_from',
+        "(Category.slug, Category.name)},\n    slug_from",
+        '(Category.slug, Category.name), "brand_id": Brand.name},\n    slug_from',
     )
     put(models_py, '"brand_id",', before='"category_id"),\n        listed_by_false("is_active")')
     put(main_py, children, before="\n\n# Products ---")
