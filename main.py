@@ -80,9 +80,12 @@ from kit import (
     caller_of,
     contains,
     count_rows,
+    embed,
+    expect_missing,
     filling,
     first_or_404,
     get_or_404,
+    insert_rows,
     is_needed,
     is_own,
     lock_rows,
@@ -759,8 +762,7 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     404 for an unknown user or product, 400 for a product that is inactive or sold out.
     """
     refuse_others(session, data.user_id, "An order can only be placed for yourself")
-    user = select(User.id).where(User.id == data.user_id).with_for_update(**KEY_SHARE)
-    user_id = session.exec(user).first() or not_found(f"User {data.user_id} not found")
+    expect_missing(session, user_id=f"User {data.user_id} not found")
     products = lock_rows(session, Product, [line.product_id for line in data.items])
     lines = []
     for line in data.items:
@@ -771,14 +773,14 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     order = Order(
         order_number=new_order_number(session),
         total_amount=sum((line.total_price for line in lines), Decimal(0)),
-        user_id=user_id,
+        user_id=data.user_id,
         shipping_address=data.shipping_address,
-        lines=lines,
     )
     if order.total_amount > MAX_MONEY:
         bad_request("Order total too large")
     move_stock(session, {line.product_id: -line.quantity for line in data.items})
     add(session, order)
+    embed(order, lines=insert_rows(session, lines, order_id=order.id))
     notify(session, order, f"Order {order.order_number} was placed")
     return order
 
@@ -893,15 +895,16 @@ def refuse_unless_in_stock(product: Product, quantity: int) -> None:
         bad_request(f"Insufficient stock for '{product.name}'. {available}")
 
 
+MOVED = update(Product).where(col(Product.id) == bindparam("moved_id"))
+MOVE_STOCK = MOVED.values(
+    stock_quantity=Product.stock_quantity + bindparam("change"), version=Product.version + 1
+)
+
+
 def move_stock(session: Session, changes: dict[int, int]) -> None:
     """Add to the stock of these products, which are locked, with one statement for all."""
-    product = update(Product).where(col(Product.id) == bindparam("moved_id"))
-    moved: Any = {
-        "stock_quantity": Product.stock_quantity + bindparam("change"),
-        "version": Product.version + 1,
-    }
     rows = [{"moved_id": id, "change": change} for id, change in changes.items()]
-    session.connection().execute(product.values(moved), rows)
+    session.connection().execute(MOVE_STOCK, rows)
 
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

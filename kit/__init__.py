@@ -76,7 +76,18 @@ from kit.problems import (
 )
 from kit.reading import AsyncReading
 from kit.route import APIRouter, Route
-from kit.rows import KEY_SHARE, add, first_or_404, get_or_404, is_needed, lock_rows, try_insert
+from kit.rows import (
+    KEY_SHARE,
+    add,
+    embed,
+    expect_missing,
+    first_or_404,
+    get_or_404,
+    insert_rows,
+    is_needed,
+    lock_rows,
+    try_insert,
+)
 from kit.search import contains, slug_for
 from kit.service import Service
 from kit.settings import Settings, read_settings

@@ -32,7 +32,21 @@ def new_engine(settings: Settings, url: str, *, writes: bool) -> Engine:
     engine = create_engine(url, poolclass=QueuePool, **options)
     event.listen(engine, "handle_error", note_statement)
     prepare_connections(engine, settings, writes=writes)
+    savepoints_without_statements(engine.dialect)
     return engine
+
+
+def savepoints_without_statements(dialect: Dialect) -> None:
+    """Send SAVEPOINT and what ends it as they are: as statements they take five times as long."""
+    for name, verb in SAVEPOINTS.items():
+        setattr(dialect, name, lambda c, n, verb=verb: c.exec_driver_sql(f"{verb} {n}"))
+
+
+SAVEPOINTS = {
+    "do_savepoint": "SAVEPOINT",
+    "do_rollback_to_savepoint": "ROLLBACK TO SAVEPOINT",
+    "do_release_savepoint": "RELEASE SAVEPOINT",
+}
 
 
 def new_async_engine(settings: Settings) -> AsyncEngine:

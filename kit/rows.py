@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar, cast
 
 from fastapi import HTTPException
-from sqlalchemy import ColumnElement, bindparam, delete, exists, false, insert, or_
+from sqlalchemy import ColumnElement, bindparam, delete, exists, false, insert, inspect, or_
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import make_transient_to_detached
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -29,12 +31,11 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
     a request is about; `lock_rows` is for those that come with it.
     """
     transaction = transaction_of(session)
-    query = only_own(session, by_id(model))
+    query = only_own(session, by_id(model, lock=transaction.writes))
     if options:
         query = query.options(*options)
-    if transaction.writes:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    row = session.exec(query, params={"id_asked": id}).unique().first()
+    found = session.exec(query, params={"id_asked": id})
+    row = (found.unique() if options else found).first()
     if row is None and not model.is_private and session.get(model, id) is not None:
         raise HTTPException(403, NOT_YOURS)
     if row and transaction.writes:
@@ -43,8 +44,15 @@ def get_or_404(session: Session, model: type[M], id: int, *options: Any) -> M:
 
 
 @functools.cache  # building a statement takes as long as running it
-def by_id(model: type[M]) -> SelectOfScalar[M]:
-    return select(model).where(model.id == bindparam("id_asked"))
+def by_id(model: type[M], *, lock: bool) -> SelectOfScalar[M]:
+    query = select(model).where(model.id == bindparam("id_asked"))
+    return query.with_for_update().execution_options(populate_existing=True) if lock else query
+
+
+@functools.cache
+def by_ids(model: type[M]) -> SelectOfScalar[M]:
+    id = col(model.id)
+    return select(model).where(id.in_(bindparam("ids"))).order_by(id).with_for_update()
 
 
 # Lock a row against being deleted, while others may refer to it and change it as well.
@@ -58,8 +66,7 @@ def lock_rows(
 
     Those that have to be the caller's `own` are not found either when they are another user's.
     """
-    query = select(model).where(col(model.id).in_(ids)).order_by(col(model.id))
-    rows = {row.id: row for row in session.exec(query.with_for_update())}
+    rows = {row.id: row for row in session.exec(by_ids(model), params={"ids": ids})}
     for id in ids:
         if id not in rows or (id in own and not is_own(session, cast(Any, rows[id]).user_id)):
             not_found(f"{model.__name__} {id} not found")
@@ -74,13 +81,60 @@ def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
 
 def add(session: Session, row: M) -> M:
     """Insert the row, which gets its id, and say in Location where it is to be found."""
-    session.add(row)
-    session.flush()
+    insert_rows(session, [row])
+    if row not in session:
+        make_transient_to_detached(row)
+        session.add(row)
     transaction = transaction_of(session)
     path = transaction.request.scope["path"]
     location = f"{path}{row.id}" if path.endswith("/") else path
     transaction.response.headers["Location"] = location
     return row
+
+
+def insert_rows(session: Session, rows: list[M], **values: Any) -> list[M]:
+    """Insert new rows of one model, with these values too, in a third of the time of a flush.
+
+    Each gets its id. The session does not keep them: what is changed in them later is not
+    stored. Rows that have others related to them are left to `session.add_all`.
+    """
+    for row in rows:
+        row.__dict__.update(values)
+    session.flush()  # what came before
+    mapper, connection = inspect(type(rows[0])), session.connection()
+    statement, columns, related = insertion(type(rows[0]))
+    in_order = connection.dialect.insert_executemany_returning_sort_by_parameter_order
+    if not in_order or any(row.id or related & row.__dict__.keys() for row in rows):
+        session.add_all(rows)
+        session.flush()
+        return rows
+    for row in rows:
+        mapper.dispatch.before_insert(mapper, connection, instance_state(row))
+    sent = [{name: row.__dict__[name] for name in columns} for row in rows]
+    for row, id in zip(rows, connection.execute(statement, sent).scalars(), strict=True):
+        row.__dict__["id"] = id
+        mapper.dispatch.after_insert(mapper, connection, instance_state(row))
+    return rows
+
+
+@functools.cache
+def insertion(model: Any) -> tuple[Any, list[str], set[str]]:
+    """The INSERT of rows of this model, its columns, and what may be related to them."""
+    table, mapper = model.__table__, inspect(model)
+    statement = insert(table).returning(table.c.id, sort_by_parameter_order=True)
+    columns = [c.key for c in table.columns if c is not table.c.id and not c.computed]
+    return statement, columns, set(mapper.relationships.keys())
+
+
+def embed(row: Entity, **related: Any) -> None:
+    """Give a row what is related to it, as if it had been loaded with it."""
+    for name, rows in related.items():
+        set_committed_value(row, name, rows)
+
+
+def expect_missing(session: Session, **details: str) -> None:
+    """Say 404 with this detail, where the database refuses what a field refers to."""
+    transaction_of(session).missing.update(details)
 
 
 def is_needed(session: Session, model: type[M]) -> ColumnElement[bool]:
@@ -96,14 +150,20 @@ def is_needed(session: Session, model: type[M]) -> ColumnElement[bool]:
 def try_insert(session: Session, model: type[M], **values: Any) -> None:
     """Insert a row in a savepoint: when the database refuses it, all else stands."""
     connection = session.connection()
+    connection.exec_driver_sql("SAVEPOINT trying")  # which the commit releases
     try:
-        with connection.begin_nested():
-            connection.execute(insert(model), values)
+        connection.execute(plain_insertion(model), values)
     except DBAPIError as error:
         # The whole transaction is gone, not the savepoint. Then SQLite has no such savepoint.
         if kind_of(error) in ("retry", None):
             raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT trying")
         logger.warning("no row in %s: %s", model.__tablename__, error.orig)
+
+
+@functools.cache
+def plain_insertion(model: Any) -> Any:
+    return insert(model.__table__)
 
 
 def forget_some(session: Session, model: type[Entity], expired: Any) -> None:

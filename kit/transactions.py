@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -24,6 +24,7 @@ from kit.driver_errors import explain, kind_of
 from kit.problems import BusyError, ConflictError, MisuseError
 
 UNKNOWN = "The database did not say whether this was stored. Please look before trying again."
+ONLY_READS = "A route that writes has to take `session: Write`"
 MOST_ATTEMPTS = 50
 
 Work = Callable[[], Any]
@@ -41,6 +42,7 @@ class Transaction:
     key: str | None = None  # the Idempotency-Key
     asked_for: list[tuple[Any, str | None]] = field(default_factory=list)  # see `on_condition`
     retry_on: set[str] = field(default_factory=set)  # fields, see `retry_on_conflict`
+    missing: dict[str, str] = field(default_factory=dict)  # see `expect_missing`
     connection: Any = None  # the driver's, while it is in use
     committing: bool = False
     abandoned: bool = False  # nobody waits for it any more
@@ -128,12 +130,14 @@ def consequence(
     """What a client is told of a database error, and whether to run the work again before."""
     kind, transaction = kind_of(error), transaction_of(session)
     if kind == "read-only" and not transaction.writes:
-        raise MisuseError("A route that writes has to take `session: Write`") from None
+        raise MisuseError(ONLY_READS) from None
     told = explain(error, session.bind)
     if told is None:
         raise error
     if transaction.committing and getattr(error, "connection_invalidated", False):
         told, kind = BusyError(UNKNOWN), "busy"
+    elif isinstance(told, ConflictError) and told.field in transaction.missing:
+        told = HTTPException(404, transaction.missing[told.field])
     elif isinstance(told, ConflictError) and told.field in transaction.retry_on:
         told, kind = BusyError("Others are changing the same. Please try again."), "retry"
     told.__cause__ = error
