@@ -20,6 +20,7 @@ from sqlmodel import Session
 from kit.commits import SILENT, CommonCommits
 from kit.context import context_of
 from kit.engines import new_engine
+from kit.loading import KeptConnections, ReadSession
 from kit.problems import BusyError
 from kit.settings import Settings
 from kit.threads import Threads
@@ -40,7 +41,10 @@ class Connections:
             self.threads: Threads = CommonCommits(self.engine)
         else:
             self.capacity = settings.db_pool_size + settings.db_max_overflow
-            self.threads = Threads(self.capacity, "writer" if writes else "reader")
+            self.kept = KeptConnections(self.engine, keeps=settings.db_pool_size > 0)
+            name = "writer" if writes else "reader"
+            few = min(self.capacity, 2 if self.engine.dialect.name == "sqlite" else 4)
+            self.threads = Threads(self.capacity, name, self.kept.give_back, few=few)
 
     def session(
         self, request: Request, response: Response | None = None, *, alone: bool = False
@@ -51,6 +55,8 @@ class Connections:
         transaction = Transaction(request, response or Response(), self.run, self.writes, alone)
         joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
         info = {"transaction": transaction}
+        if not self.writes:
+            return ReadSession(self.kept, expire_on_commit=False, info=info)
         return Session(self.engine, expire_on_commit=False, info=info, **joins)
 
     async def run(self, work: Work, session: Session) -> Any:
@@ -103,15 +109,17 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
+        self.reader.kept.close()
         self.writer.engine.dispose()
         self.reader.engine.dispose()
 
     def pool_use(self) -> dict[str, int]:
         """How many connections both pools may have, and have; asks no database."""
         pools = [cast(QueuePool, one.engine.pool) for one in (self.writer, self.reader)]
-        used = sum(pool.checkedout() for pool in pools)
+        kept = len(self.reader.kept.idle)
+        used = sum(pool.checkedout() for pool in pools) - kept
         # Of DB_POOL_SIZE=0 none are kept, but places for them.
-        idle = sum(pool.checkedin() for pool in pools) if self.settings.db_pool_size else 0
+        idle = sum(p.checkedin() for p in pools) + kept if self.settings.db_pool_size else 0
         return {
             "pool_size": self.writer.capacity + self.reader.capacity,
             "checked_in": idle,

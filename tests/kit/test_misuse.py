@@ -3,14 +3,17 @@
 import errno
 import logging
 import os
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, select
 from tiny import get
 
+import db
 import kit
 from db import Anyone, AsyncRead, Read
+from kit import get_or_404
 from models import Item, User
 
 
@@ -37,12 +40,24 @@ def test_a_list_sorted_by_what_may_be_null_is_a_500_whose_log_says_so(
     assert record.getMessage().startswith("A list cannot be sorted by user.bio, which may be null")
 
 
-@pytest.mark.parametrize("route", [write, write_async])
+def change(session: Read) -> None:
+    row = session.exec(select(Item)).one()
+    row.title = "Lamp"
+
+
+def change_what_is_found(session: Read) -> None:
+    get_or_404(session, Item, 1).price = Decimal(2)
+
+
+@pytest.mark.parametrize("route", [write, write_async, change, change_what_is_found])
 def test_a_write_in_a_read_route_is_a_500_whose_log_begins_with_a_sentence(
     bare_app: kit.Service,
     caplog: pytest.LogCaptureFixture,
     route: Any,
 ) -> None:
+    with Session(db.database.writer.engine) as session:
+        session.add(Item.model_validate({"title": "Table", "price": 1}))
+        session.commit()
     bare_app.get("/wrong", dependencies=[Anyone])(route)
     assert get(bare_app, "/wrong").json()["status"] == 500
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]

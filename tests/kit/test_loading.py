@@ -1,0 +1,112 @@
+"""Sessions that only read: their rows, and the connections that their threads keep."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi import Request
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import joinedload
+from sqlmodel import Session, col, select
+
+import db
+import kit
+from kit.loading import KeptConnections
+from models import Account, Item, User
+
+
+@pytest.fixture
+def session(bare_app: kit.Service) -> Iterator[Session]:
+    with Session(db.database.writer.engine) as writer:
+        writer.add_all(Item(title=f"Lamp {n}", price=Decimal(n) / 2) for n in range(1, 4))
+        user = User(username="ada", email="ada@example.com", password_hash="-")
+        writer.add(user)
+        writer.flush()
+        writer.add(Account(user_id=user.id, balance=Decimal("1.50")))
+        writer.commit()
+    with db.database.reader.session(Request({"type": "http", "path": "/"})) as session:
+        yield session
+    db.database.reader.kept.give_back()
+
+
+@pytest.mark.every_database
+def test_the_rows_are_those_that_the_orm_gives(session: Session) -> None:
+    for query in (
+        select(Item).where(col(Item.price) >= Decimal(1)).order_by(col(Item.id).desc()),
+        select(User),
+        select(Account).join(User).where(User.username == "ada"),
+    ):
+        rows = session.exec(query).all()
+        with Session(db.database.reader.engine) as orm:
+            usual = orm.exec(query).all()
+        assert [row.model_dump() for row in rows] == [row.model_dump() for row in usual] != []
+        assert [[*row.__dict__] for row in rows] == [[*row.__dict__] for row in usual]
+        assert [sa.inspect(row).identity for row in rows] == [(row.id,) for row in usual]
+
+
+def test_queries_for_something_else_give_what_they_give_elsewhere(session: Session) -> None:
+    assert session.exec(select(Item.id).order_by(col(Item.id))).all() == [1, 2, 3]
+    assert session.exec(select(sa.func.count()).select_from(Item)).one() == 3
+    pairs: Any = session.exec(select(User, Account).join(Account)).all()
+    assert [(user.username, account.balance) for user, account in pairs] == [
+        ("ada", Decimal("1.50"))
+    ]
+
+
+def test_what_is_related_is_there_when_the_query_loads_it_and_else_an_error(
+    session: Session,
+) -> None:
+    query = select(Account)
+    with pytest.raises(InvalidRequestError, match=r"Account\.user"):
+        session.exec(query).one().user  # noqa: B018
+    loaded = session.exec(query.options(joinedload(Account.user))).one()  # type: ignore[arg-type]
+    assert loaded.user.username == "ada"
+
+
+@pytest.mark.every_database
+def test_a_thread_keeps_its_connection_and_gives_it_back(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, opened = db.database.reader.kept, list[object]()
+    monkeypatch.setattr(kept, "engine", Counting(kept.engine, opened))
+    kept.give_back()
+    for _ in range(3):
+        assert len(session.exec(select(Item)).all()) == 3
+        session.close()
+    assert len(opened) == 1
+    used = db.database.pool_use()
+    assert used["checked_out"] == 0  # nobody uses it
+    session.exec(select(Item)).all()
+    assert db.database.pool_use()["checked_out"] == 1
+    session.close()
+    kept.give_back()
+    session.exec(select(Item)).all()
+    assert len(opened) == 2
+    monkeypatch.setattr(KeptConnections, "LONGEST", -1)
+    kept.give_back()
+    session.exec(select(Item)).all()
+    session.exec(select(Item)).all()
+    assert len(opened) == 4
+
+
+@pytest.mark.every_database("postgresql", "mysql")
+def test_a_connection_that_is_lost_is_replaced(session: Session) -> None:
+    session.exec(select(Item)).all()
+    db.database.reader.kept.connection().connection.dbapi_connection.close()  # type: ignore[union-attr]
+    with pytest.raises(sa.exc.DBAPIError):
+        session.exec(select(Item)).all()
+    session.close()
+    assert len(session.exec(select(Item)).all()) == 3
+
+
+class Counting:
+    """An engine that notes the connections that it gives."""
+
+    def __init__(self, engine: sa.Engine, opened: list[object]) -> None:
+        self.engine, self.opened = engine, opened
+
+    def connect(self) -> sa.Connection:
+        self.opened.append(None)
+        return self.engine.connect()
