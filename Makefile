@@ -2,7 +2,7 @@
 # make test      run the tests, on SQLite
 # make test-all  run what needs more: other databases, a browser, a replica, PgBouncer, faults...
 # make check     style, types, security and migrations
-# make bench     measure the service beside others, in some 15 minutes; less: ARGS="--rounds 1"
+# make bench     measure the service beside others, in half an hour; less: ARGS="--rounds 1"
 # make docs      write the table of routes, after a change of the routes
 # make lock      write requirements.lock anew, after a change of requirements.txt
 # make growth    measure each route in a shop of 1,000 products and in one of 1,000,000
@@ -32,7 +32,7 @@ check: .venv/tools
 	DATABASE_URL=sqlite:///./.check.db $(BIN)/alembic check
 	rm -f .check.db*
 
-bench: .venv/tools
+bench: .venv/tools .bench/venv/installed
 	command -v wrk >/dev/null || (apt-get update -q && apt-get install -y -q wrk) || true
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
@@ -54,6 +54,11 @@ lock: .venv/tools
 
 .venv/tools: .venv/installed tests/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+.bench/venv/installed: requirements.txt tests/bench/requirements.txt
+	$(PYTHON) -m venv .bench/venv
+	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	touch $@
 
 .PHONY: run test test-all check bench growth docs lock

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ForeignKey, Numeric, create_engine, make_url
+from sqlalchemy import ForeignKey, Numeric, create_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -18,8 +18,8 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-url = make_url(os.environ["DATABASE_URL"])
-is_sqlite = url.get_backend_name() == "sqlite"
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:")
+is_sqlite = url.startswith("sqlite")
 engine = create_engine(url, connect_args={"check_same_thread": False} if is_sqlite else {})
 SessionLocal = sessionmaker(autocommit=False, autoflush=False, bind=engine)
 
