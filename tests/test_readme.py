@@ -86,6 +86,15 @@ def test_the_lock_file_has_what_the_requirements_pin() -> None:
     assert {(name.lower(), version) for name, version in pinned} <= locked, "run: make lock"
 
 
+def test_the_page_tells_of_everyone_that_is_measured() -> None:
+    contenders = (HOME / "tests" / "bench" / "contenders.py").read_text()
+    told = section("How fast", "docs/performance.md")
+    measured = re.findall(r'"(\w+):app"', contenders)
+    missing = {name for name in measured if f"`tests/bench/{name}.py`" not in told}
+    assert "flask_peer" in measured
+    assert missing == {"main"}  # the service itself
+
+
 def anchors(page: str) -> set[str]:
     """What a Git host makes of the page's headings, to link to them."""
     headings = re.findall(r"^#+ (.+)$", without_code(PAGES[page]), re.MULTILINE)
@@ -111,7 +120,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: str) -> None:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    unwanted = (".git", ".venv", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
+    unwanted = (".git", ".venv", ".bench", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
     return Path(shutil.copytree(HOME, folder, ignore=shutil.ignore_patterns(*unwanted)))
 
 
