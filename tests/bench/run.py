@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -115,6 +116,8 @@ def measure_all(run: Run, contenders: list[str]) -> None:
                 run.measure_workers(urls["PostgreSQL"]["service"])
         except DoesNotStartError as error:
             run.notes.append(str(error))
+        except KeyboardInterrupt:
+            run.notes.append("Interrupted: these are the results until then.")
         finally:
             run.stop()
 
@@ -177,6 +180,7 @@ def main(
         "seconds": seconds,
         "rounds": rounds,
     }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves no server and no database
     run = Run(seconds, rounds, chosen(only, OPERATIONS))
     measure_all(run, chosen(contenders, CONTENDERS))
     output.mkdir(exist_ok=True)
