@@ -1,6 +1,6 @@
 """The two databases of a service, to write to and to read from, and the sessions of its routes.
 
-Each engine has as many threads as connections. A request waits in the threads' queue, first come
+Each engine has no more threads than connections. A request waits in the threads' queue, first come
 first served, and never for a connection while it holds a thread: that is how a service with more
 clients than connections comes to a standstill.
 """
@@ -30,7 +30,7 @@ R = TypeVar("R")
 
 
 class Connections:
-    """An engine, and as many threads as it has connections."""
+    """An engine, and at most as many threads as it has connections."""
 
     def __init__(self, settings: Settings, *, writes: bool) -> None:
         self.settings, self.writes = settings, writes
