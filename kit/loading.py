@@ -33,12 +33,15 @@ class KeptConnections:
         self.idle = set[int]()  # the threads that do not use theirs
 
     def connection(self) -> Connection:
-        """This thread's connection."""
+        """This thread's connection, which stays the same until `release`."""
         thread, now = threading.get_ident(), time.monotonic()
-        self.idle.discard(thread)
         connection, until = self.kept.get(thread, (None, 0.0))
-        if not connection or connection.invalidated or now > until:
-            self.give_back()
+        if connection and thread in self.idle:
+            self.idle.discard(thread)
+            if connection.invalidated or now > until:
+                self.give_back()
+                connection = None
+        if not connection:
             connection = self.engine.connect()
             self.kept[thread] = connection, now + self.LONGEST
         return connection

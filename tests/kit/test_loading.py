@@ -88,10 +88,12 @@ def test_a_thread_keeps_its_connection_and_gives_it_back(
     session.exec(select(Item)).all()
     assert len(opened) == 2
     monkeypatch.setattr(KeptConnections, "LONGEST", -1)
-    kept.give_back()
-    session.exec(select(Item)).all()
-    session.exec(select(Item)).all()
-    assert len(opened) == 4
+    for more in (3, 4):
+        session.close()
+        kept.give_back()
+        session.exec(select(Item)).all()
+        session.exec(select(Item.id)).all()  # the ORM's way, in the same session
+        assert len(opened) == more
 
 
 @pytest.mark.every_database("postgresql", "mysql")
@@ -113,3 +115,15 @@ class Counting:
     def connect(self) -> sa.Connection:
         self.opened.append(None)
         return self.engine.connect()
+
+
+@pytest.mark.every_database
+def test_a_session_has_the_same_connection_from_its_beginning_to_its_end(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeptConnections, "LONGEST", -1)
+    used = {id(session.connection()) for _ in range(3)}
+    assert len(used) == 1
+    assert session.exec(select(Item.id)).all()
+    session.close()
+    assert len(session.exec(select(Item)).all()) == 3
