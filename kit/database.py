@@ -41,10 +41,12 @@ class Connections:
             self.threads: Threads = CommonCommits(self.engine)
         else:
             self.capacity = settings.db_pool_size + settings.db_max_overflow
-            self.kept = KeptConnections(self.engine, keeps=settings.db_pool_size > 0)
-            name = "writer" if writes else "reader"
             few = min(self.capacity, 2 if self.engine.dialect.name == "sqlite" else 4)
-            self.threads = Threads(self.capacity, name, self.kept.give_back, few=few)
+            if writes:
+                self.threads = Threads(self.capacity, "writer", few=few)
+            else:
+                self.kept = KeptConnections(self.engine, keeps=settings.db_pool_size > 0)
+                self.threads = Threads(self.capacity, "reader", self.kept.give_back, few=few)
 
     def session(
         self, request: Request, response: Response | None = None, *, alone: bool = False
@@ -53,10 +55,10 @@ class Connections:
         # Not expired on commit: the answer is made from the rows as they were committed, and an
         # expired one would cost another query.
         transaction = Transaction(request, response or Response(), self.run, self.writes, alone)
-        joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
         info = {"transaction": transaction}
         if not self.writes:
             return ReadSession(self.kept, expire_on_commit=False, info=info)
+        joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
         return Session(self.engine, expire_on_commit=False, info=info, **joins)
 
     async def run(self, work: Work, session: Session) -> Any:

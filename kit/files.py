@@ -81,12 +81,7 @@ class TableFile:
         self.columns = {self.fields[name]: column_of(column) for name, column in columns.items()}
         self.adds = dict(adds or {})
         self.query = self.export_query(columns)
-        content = samples(example or {})
-        # For the decorators of the two routes: `@app.get(..., **tags_file.exports)`.
-        answer = {"responses": {200: {"content": content}}}
-        self.exports: dict[str, Any] = {"response_class": StreamingResponse, **answer}
-        body = {"openapi_extra": {"requestBody": documented(content)}}
-        self.imports: dict[str, Any] = {"responses": problems(400, 413, 415), **body}
+        self.exports, self.imports = documentation(example or {})
         if key:
             given = model, key, self.fields, self.references, slug_from, tree, self.adds, on_change
             self.target = Target(*given)
@@ -166,6 +161,15 @@ def column_of(column: Any) -> Column:
         kinds |= {Integer: read_number, MoneyType: read_number}
     found = (read for kind, read in kinds.items() if isinstance(column.type, kind))
     return Column(column.nullable, next(found, read_text))
+
+
+def documentation(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """For the decorators of the two routes: `@app.get(..., **tags_file.exports)`."""
+    content = samples(row)
+    answer = {"responses": {200: {"content": content}}}
+    body = {"openapi_extra": {"requestBody": documented(content)}}
+    exports = {"response_class": StreamingResponse, **answer}
+    return exports, {"responses": problems(400, 413, 415), **body}
 
 
 def samples(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,8 +141,7 @@ CSV_FAULTS = {  # by what Python says of them
     TOO_LONG: TOO_LONG,
 }
 A_TIME = "Input should be a time such as 2026-01-31T12:00:00Z"
-SENTENCES = {  # by the beginning of pydantic's types of errors
-    "bool": "Input should be true or false",
+SENTENCES = {  # by the beginning of pydantic's types of errors, where `sentence_of` says less
     "date_": "Input should be a date such as 2026-01-31",
     "datetime": A_TIME,
     "decimal_max_places": "Input should have no more than 2 decimals",
@@ -153,7 +152,6 @@ SENTENCES = {  # by the beginning of pydantic's types of errors
     "model": "Line is no object of JSON",
     "string_pattern": "Input has another form than this field",
     "string_type": "Input should be text",
-    "string_unicode": "Input should be valid text",
     "timezone": f"{A_TIME}, with its zone",
 }
 

@@ -83,16 +83,12 @@ class ReadSession(Session):
         connection = self.kept.connection()
         note_connection(self, None, connection)
         found, rows = connection.execute(statement, params), []
-        names, new_row, model = (
-            tuple(found.keys()),
-            mapper.class_manager.new_instance,
-            mapper.class_,
-        )
+        names = tuple(found.keys())
         for values in found:
-            row = new_row()
+            row = mapper.class_manager.new_instance()
             row.__dict__.update(zip(names, values, strict=True))
             state = instance_state(row)
-            state.key = model, (row.__dict__["id"],), None  # it is one that is stored
+            state.key = mapper.class_, (row.__dict__["id"],), None  # it is one that is stored
             self.given.append(state)
             rows.append((row,))
         return IteratorResult(ONE_COLUMN, iter(rows)).scalars()
