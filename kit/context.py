@@ -56,7 +56,7 @@ class Context:
 
 def context_of(request: HTTPConnection | MutableMapping[str, Any]) -> Context:
     """The context of a request, or of its ASGI scope."""
-    scope = request.scope if isinstance(request, HTTPConnection) else request
+    scope: Any = getattr(request, "scope", request)
     if (found := scope.get("context")) is None:
         found = scope["context"] = Context()
     return cast(Context, found)

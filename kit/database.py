@@ -20,7 +20,7 @@ from sqlmodel import Session
 from kit.commits import SILENT, CommonCommits
 from kit.context import context_of
 from kit.engines import new_engine
-from kit.loading import KeptConnections, ReadSession
+from kit.loading import KeptConnections, ReadSession, WriteSession
 from kit.problems import BusyError
 from kit.settings import Settings
 from kit.threads import Threads
@@ -38,15 +38,15 @@ class Connections:
         self.engine = new_engine(settings, url or settings.database_url, writes=writes)
         if writes and self.engine.dialect.name == "sqlite":
             self.capacity = 1
+            self.kept = KeptConnections(self.engine, keeps=False)
             self.threads: Threads = CommonCommits(self.engine)
         else:
             self.capacity = settings.db_pool_size + settings.db_max_overflow
             few = min(self.capacity, 2 if self.engine.dialect.name == "sqlite" else 4)
-            if writes:
-                self.threads = Threads(self.capacity, "writer", few=few)
-            else:
-                self.kept = KeptConnections(self.engine, keeps=settings.db_pool_size > 0)
-                self.threads = Threads(self.capacity, "reader", self.kept.give_back, few=few)
+            keeps = settings.db_pool_size > 0 and not (writes and few == self.capacity)
+            self.kept = KeptConnections(self.engine, keeps=keeps)
+            name = "writer" if writes else "reader"
+            self.threads = Threads(self.capacity, name, self.kept.give_back, few=few)
 
     def session(
         self, request: Request, response: Response | None = None, *, alone: bool = False
@@ -56,10 +56,8 @@ class Connections:
         # expired one would cost another query.
         transaction = Transaction(request, response or Response(), self.run, self.writes, alone)
         info = {"transaction": transaction}
-        if not self.writes:
-            return ReadSession(self.kept, expire_on_commit=False, info=info)
-        joins: Any = {"join_transaction_mode": "create_savepoint"}  # see CommonCommits
-        return Session(self.engine, expire_on_commit=False, info=info, **joins)
+        kind = WriteSession if self.writes else ReadSession
+        return kind(self.kept, expire_on_commit=False, info=info)
 
     async def run(self, work: Work, session: Session) -> Any:
         """Do the work in a thread, as one transaction of the session.
@@ -111,14 +109,14 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        self.reader.kept.close()
-        self.writer.engine.dispose()
-        self.reader.engine.dispose()
+        for one in (self.writer, self.reader):
+            one.kept.close()
+            one.engine.dispose()
 
     def pool_use(self) -> dict[str, int]:
         """How many connections both pools may have, and have; asks no database."""
         pools = [cast(QueuePool, one.engine.pool) for one in (self.writer, self.reader)]
-        kept = len(self.reader.kept.idle)
+        kept = len(self.reader.kept.idle) + len(self.writer.kept.idle)
         used = sum(pool.checkedout() for pool in pools) - kept
         # Of DB_POOL_SIZE=0 none are kept, but places for them.
         idle = sum(p.checkedin() for p in pools) + kept if self.settings.db_pool_size else 0

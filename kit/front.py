@@ -41,8 +41,7 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        prefix, scope = addressed(scope, self.settings.root_path)
-        own_path = path_of(scope)
+        prefix, root, own_path = addressed(scope, self.settings.root_path)
         section = own_path.partition("/")[2].partition("/")[0]
         is_fixed = own_path in self.service.fixed_paths
         context = Context(prefix=prefix, section=section, is_fixed=is_fixed)
@@ -51,11 +50,19 @@ class Front:
             limit = max(limit, FILE_LIMIT)
         refusal = self.refusal_of(scope, section, limit)
         headers = [header for header in scope["headers"] if header[0] != b"host"]
-        more = {"headers": headers, "server": None, "router": self.paths}
-        scope = {**scope, **more, "context": context}
+        scope = {
+            **scope,
+            "path": root + own_path,
+            "root_path": root,
+            "app_root_path": root,
+            "headers": headers,
+            "server": None,
+            "router": self.paths,
+            "context": context,
+        }
         send = with_security_headers(send, scope, is_closed=bool(self.settings.secret_key))
         if scope["method"] == "HEAD":
-            scope, send = {**scope, "method": "GET"}, without_body(send)
+            scope["method"], send = "GET", without_body(send)
         try:
             await (refusal or self.app)(scope, limited(receive, limit), send)
         except* BrokenResourceError:
@@ -74,8 +81,8 @@ class Front:
         return problem(413, TOO_LARGE.format(limit)) if declared_size(scope) > limit else None
 
 
-def addressed(scope: Scope, prefix: str) -> tuple[str, Scope]:
-    """What a proxy in front adds to paths, and the scope with the whole path.
+def addressed(scope: Scope, prefix: str) -> tuple[str, str, str]:
+    """What a proxy in front adds to paths; all that stands before the path; and that path.
 
     It makes no difference whether the proxy takes the prefix off, and whether we know of it by the
     setting ROOT_PATH or by the server, which puts it before the path, as `mount` does.
@@ -84,8 +91,9 @@ def addressed(scope: Scope, prefix: str) -> tuple[str, Scope]:
     prefix = f"/{given}" if given else prefix
     if f"{path}/".startswith(f"{prefix}/"):
         path = path.removeprefix(prefix)
-    root = f"{prefix}/api/v1" if f"{path}/".startswith("/api/v1/") else prefix
-    return prefix, {**scope, "root_path": root, "app_root_path": root, "path": prefix + path}
+    if f"{path}/".startswith("/api/v1/"):
+        return prefix, f"{prefix}/api/v1", path.removeprefix("/api/v1")
+    return prefix, prefix, path
 
 
 class Paths:

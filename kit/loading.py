@@ -1,17 +1,19 @@
-"""Reading: sessions whose rows are made of what the database gave, on connections that are kept.
+"""Sessions that make rows of what the database gave, on connections that their threads keep.
 
 An ORM keeps each row that it loads, to write what is changed in it, and asks a pool for a
-connection each time. Who only reads a row or a list pays more for both than for the query.
+connection each time. A request for a row or a list pays more for both than for the query.
 """
 
+import functools
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, FromClause
+from sqlalchemy import Connection, Engine, FromClause, NestedTransaction, RootTransaction
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.orm import InstanceState, Mapper
+from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Session
 
@@ -19,6 +21,7 @@ from kit.problems import MisuseError
 from kit.tables import Entity
 from kit.transactions import ONLY_READS, note_connection
 
+M = TypeVar("M", bound=Callable[..., Any])
 ONE_COLUMN = SimpleResultMetaData(["row"])
 
 
@@ -65,51 +68,148 @@ class KeptConnections:
             self.kept.pop(self.idle.pop())[0].close()
 
 
-class ReadSession(Session):
-    """A session that gives the rows of a plain query so; of any other, as SQLAlchemy does."""
+def handing_over(method: M) -> M:
+    """The method, for rows that SQLAlchemy's session has to have."""
+
+    @functools.wraps(method)
+    def call(session: "RowSession", *arguments: Any, **options: Any) -> Any:
+        session.hand_over(session.given)
+        return method(session, *arguments, **options)
+
+    return cast(M, call)
+
+
+class RowSession(Session):
+    """A session that makes the rows of a plain query of what the database gave.
+
+    It hands them to SQLAlchemy's own session with the first thing that needs that: a change, or a
+    query of another kind.
+    """
 
     def __init__(self, kept: KeptConnections, **options: Any) -> None:
-        super().__init__(kept.engine, **options)
+        super().__init__(kept.engine, join_transaction_mode="rollback_only", **options)
         self.kept = kept
-        self.given = list[InstanceState[Any]]()
+        self.given = list[Any]()
+
+    def own_connection(self) -> Connection:
+        raise NotImplementedError
+
+    def connection(self, *arguments: Any, **options: Any) -> Connection:
+        asks = arguments or options
+        return super().connection(*arguments, **options) if asks else self.own_connection()
 
     def get_bind(self, *_: Any, **__: Any) -> Connection:
-        return self.kept.connection()
+        self.hand_over(self.given)
+        return self.own_connection()
 
     def exec(self, statement: Any, *, params: Any = None, **options: Any) -> Any:
-        mapper = None if options else whole_rows(statement)
-        if mapper is None:
+        is_first = not self.in_transaction()  # SQLAlchemy's session knows of nothing
+        mapper = whole_rows(statement) if is_first and not options else None
+        if mapper is None or any(isinstance(row, mapper.class_) for row in self.given):
+            self.hand_over(self.given)
             return super().exec(statement, params=params, **options)
-        connection = self.kept.connection()
-        note_connection(self, None, connection)
-        found, rows = connection.execute(statement, params), []
+        found, rows = self.own_connection().execute(statement, params), []
         names = tuple(found.keys())
-        for values in found:
+        for values in found.all():
             row = mapper.class_manager.new_instance()
             row.__dict__.update(zip(names, values, strict=True))
-            state = instance_state(row)
-            state.key = mapper.class_, (row.__dict__["id"],), None  # it is one that is stored
-            self.given.append(state)
+            # It is one that is stored.
+            instance_state(row).key = mapper.class_, (row.__dict__["id"],), None
+            self.given.append(row)
             rows.append((row,))
         return IteratorResult(ONE_COLUMN, iter(rows)).scalars()
+
+    def hand_over(self, rows: list[Any]) -> None:
+        """Let SQLAlchemy's session have these rows that were given."""
+        if rows:
+            self.add_all(rows)
+            known = self.identity_map.contains_state
+            self.given = [row for row in self.given if not known(instance_state(row))]
+
+    delete = handing_over(Session.delete)
+    expire = handing_over(Session.expire)
+    expunge = handing_over(Session.expunge)
+    refresh = handing_over(Session.refresh)
+    __contains__ = handing_over(Session.__contains__)
+
+    def changed(self) -> list[Any]:
+        return [row for row in self.given if instance_state(row).modified]
+
+    def close(self) -> None:
+        self.given = []
+        if self.in_transaction() or self.identity_map:
+            super().close()
+
+
+class ReadSession(RowSession):
+    """One that writes nothing, with each statement for itself."""
+
+    def own_connection(self) -> Connection:
+        connection = self.kept.connection()
+        note_connection(self, None, connection)
+        return connection
 
     def flush(self, *arguments: Any) -> None:
         """Raise MisuseError for what was changed in the rows."""
         super().flush(*arguments)
-        if any(state.modified for state in self.given):
+        if self.changed():
             raise MisuseError(ONLY_READS)
 
     def close(self) -> None:
-        if self.in_transaction() or self.identity_map:
-            super().close()
+        super().close()
+        self.kept.release()
+
+
+class WriteSession(RowSession):
+    """One whose transaction is that of its thread's connection, or of one that is lent to it.
+
+    On the latter, which is in a transaction already, what it commits is a savepoint.
+    """
+
+    begun: RootTransaction | NestedTransaction | None = None
+
+    def own_connection(self) -> Connection:
+        if not self.begun:
+            lent = self.bind if isinstance(self.bind, Connection) else None
+            connection = lent or self.kept.connection()
+            self.begun = connection.begin_nested() if lent else connection.begin()
+            note_connection(self, None, connection)
+        return self.begun.connection
+
+    def flush(self, *arguments: Any) -> None:
+        if self.in_transaction() or self.changed():
+            self.hand_over(self.given)
+        super().flush(*arguments)
+
+    def commit(self) -> None:
+        self.flush()
+        if self.in_transaction():
+            super().commit()
+        if self.begun:
+            self.begun.commit()
+            self.begun = None
+            self.kept.release()
+
+    def rollback(self) -> None:
+        if self.in_transaction():
+            super().rollback()
+        if self.begun:
+            if self.begun.is_active:  # else a flush that failed has done that
+                self.begun.rollback()
+            self.begun = None
+            self.kept.give_back()  # for others, who look at what was wrong
+
+    def close(self) -> None:
+        super().close()
+        self.rollback()
         self.kept.release()
 
 
 def whole_rows(statement: Any) -> Mapper[Any] | None:
     """The model of a query for its rows, with no options of how to load them."""
-    if getattr(statement, "_with_options", True) or len(statement._raw_columns) != 1:
+    columns: Any = getattr(statement, "_raw_columns", ())
+    if len(columns) != 1 or statement._with_options:
         return None
-    (asked,) = statement._raw_columns
-    mapper = asked._annotations.get("parententity")
-    is_whole = isinstance(asked, FromClause) and isinstance(mapper, Mapper)
+    mapper = columns[0]._annotations.get("parententity")
+    is_whole = isinstance(columns[0], FromClause) and isinstance(mapper, Mapper)
     return mapper if is_whole and issubclass(mapper.class_, Entity) else None

@@ -170,7 +170,8 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     headers, request = transaction.response.headers, transaction.request
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
-    place = Place(query.column_descriptions[0]["entity"], sort, path_of(request.scope))
+    model = query.column_descriptions[0]["entity"]
+    place = Place(model, sort, path_of(request.scope))
     rows = list[M]()
     for part in place.parts(query, paging, session.get_bind().dialect.name):
         if missing := paging.limit + 1 - len(rows):

@@ -15,6 +15,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.conditions import entity_tag
 from kit.driver_errors import kind_of
+from kit.loading import RowSession
 from kit.ownership import NOT_YOURS, is_own, only_own
 from kit.problems import not_found
 from kit.tables import Entity
@@ -82,9 +83,12 @@ def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
 def add(session: Session, row: M) -> M:
     """Insert the row, which gets its id, and say in Location where it is to be found."""
     insert_rows(session, [row])
-    if row not in session:
+    if instance_state(row).transient:  # else it is the session's by now
         make_transient_to_detached(row)
-        session.add(row)
+        if isinstance(session, RowSession):
+            session.given.append(row)
+        else:
+            session.add(row)
     transaction = transaction_of(session)
     path = transaction.request.scope["path"]
     location = f"{path}{row.id}" if path.endswith("/") else path

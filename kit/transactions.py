@@ -36,6 +36,7 @@ class Transaction:
 
     request: Request
     response: Response  # whose headers it sets
+    context: Context = field(init=False)
     run: Callable[[Work, Session], Awaitable[Any]]  # see `Connections.run`
     writes: bool
     alone: bool = False  # whether it may take long, so that on SQLite no other commit waits for it
@@ -48,9 +49,8 @@ class Transaction:
     abandoned: bool = False  # nobody waits for it any more
     extend: Callable[[], object] | None = None  # see `allow_more_time`
 
-    @property
-    def context(self) -> Context:
-        return context_of(self.request)
+    def __post_init__(self) -> None:
+        self.context = context_of(self.request)
 
 
 def transaction_of(session: Any) -> Transaction:
