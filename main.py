@@ -26,7 +26,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Form, Query, Request, Response
 from fastapi.sse import EventSourceResponse
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, or_, update
+from sqlalchemy import ColumnElement, delete, exists, func, or_, update
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 from sqlmodel import Session, col, select
 
@@ -76,6 +76,7 @@ from kit import (
     Total,
     Uploaded,
     add,
+    add_to,
     bad_request,
     caller_of,
     contains,
@@ -778,7 +779,7 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     )
     if order.total_amount > MAX_MONEY:
         bad_request("Order total too large")
-    move_stock(session, {line.product_id: -line.quantity for line in data.items})
+    add_to(session, Product.stock_quantity, {line.product_id: -line.quantity for line in lines})
     add(session, order)
     embed(order, lines=insert_rows(session, lines, order_id=order.id))
     notify(session, order, f"Order {order.order_number} was placed")
@@ -895,18 +896,6 @@ def refuse_unless_in_stock(product: Product, quantity: int) -> None:
         bad_request(f"Insufficient stock for '{product.name}'. {available}")
 
 
-MOVED = update(Product).where(col(Product.id) == bindparam("moved_id"))
-MOVE_STOCK = MOVED.values(
-    stock_quantity=Product.stock_quantity + bindparam("change"), version=Product.version + 1
-)
-
-
-def move_stock(session: Session, changes: dict[int, int]) -> None:
-    """Add to the stock of these products, which are locked, with one statement for all."""
-    rows = [{"moved_id": id, "change": change} for id, change in changes.items()]
-    session.connection().execute(MOVE_STOCK, rows)
-
-
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
@@ -930,7 +919,7 @@ def undo_order(session: Session, order: Order) -> None:
     for line in lines:
         if products[line.product_id].stock_quantity + line.quantity > MAX_STOCK:
             bad_request(f"Too much stock of '{products[line.product_id].name}'")
-    move_stock(session, {line.product_id: line.quantity for line in lines})
+    add_to(session, Product.stock_quantity, {line.product_id: line.quantity for line in lines})
     refund(session, order)
 
 

@@ -79,6 +79,7 @@ from kit.route import APIRouter, Route
 from kit.rows import (
     KEY_SHARE,
     add,
+    add_to,
     embed,
     expect_missing,
     first_or_404,

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Session
 
+from kit.changes import store_change
 from kit.problems import MisuseError
 from kit.tables import Entity
 from kit.transactions import ONLY_READS, note_connection
@@ -103,6 +104,8 @@ class RowSession(Session):
         return self.own_connection()
 
     def exec(self, statement: Any, *, params: Any = None, **options: Any) -> Any:
+        if self.given and self.autoflush:
+            self.flush()
         is_first = not self.in_transaction()  # SQLAlchemy's session knows of nothing
         mapper = whole_rows(statement) if is_first and not options else None
         if mapper is None or any(isinstance(row, mapper.class_) for row in self.given):
@@ -133,7 +136,7 @@ class RowSession(Session):
     __contains__ = handing_over(Session.__contains__)
 
     def changed(self) -> list[Any]:
-        return [row for row in self.given if instance_state(row).modified]
+        return [row for row in self.given if instance_state(row).committed_state]
 
     def close(self) -> None:
         self.given = []
@@ -177,7 +180,11 @@ class WriteSession(RowSession):
         return self.begun.connection
 
     def flush(self, *arguments: Any) -> None:
-        if self.in_transaction() or self.changed():
+        changed = self.changed()
+        alone = changed[0] if len(changed) == 1 and not self.in_transaction() else None
+        if alone and store_change(self.own_connection(), alone):
+            return
+        if self.in_transaction() or changed:
             self.hand_over(self.given)
         super().flush(*arguments)
 
