@@ -42,7 +42,9 @@ class Connections:
             self.threads: Threads = CommonCommits(self.engine)
         else:
             self.capacity = settings.db_pool_size + settings.db_max_overflow
-            few = min(self.capacity, 2 if self.engine.dialect.name == "sqlite" else 4)
+            few = min(
+                self.capacity, 2 if self.engine.dialect.name == "sqlite" else 6 if writes else 4
+            )
             keeps = settings.db_pool_size > 0 and not (writes and few == self.capacity)
             self.kept = KeptConnections(self.engine, keeps=keeps)
             name = "writer" if writes else "reader"
