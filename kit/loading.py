@@ -16,12 +16,14 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Session
+from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.changes import store_change
 from kit.problems import MisuseError
 from kit.tables import Entity
 from kit.transactions import ONLY_READS, note_connection
 
+E = TypeVar("E", bound=Entity)
 M = TypeVar("M", bound=Callable[..., Any])
 ONE_COLUMN = SimpleResultMetaData(["row"])
 
@@ -213,10 +215,15 @@ class WriteSession(RowSession):
 
 
 def whole_rows(statement: Any) -> Mapper[Any] | None:
-    """The model of a query for its rows, with no options of how to load them."""
+    """The mapper of a query for the rows of an entity, with no options of how to load them."""
     columns: Any = getattr(statement, "_raw_columns", ())
-    if len(columns) != 1 or statement._with_options:
+    if len(columns) != 1 or statement._with_options or not isinstance(columns[0], FromClause):
         return None
     mapper = columns[0]._annotations.get("parententity")
-    is_whole = isinstance(columns[0], FromClause) and isinstance(mapper, Mapper)
-    return mapper if is_whole and issubclass(mapper.class_, Entity) else None
+    return mapper if isinstance(mapper, Mapper) and issubclass(mapper.class_, Entity) else None
+
+
+def model_of(query: SelectOfScalar[E]) -> type[E]:
+    """What a query is for the rows of; as its `column_descriptions` say, which take longer."""
+    entity: Any = query._raw_columns[0]._annotations["parententity"]
+    return cast(type[E], entity.class_)

@@ -14,12 +14,13 @@ import pydantic
 from fastapi import Query
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter
-from sqlalchemy import BigInteger, and_, or_, tuple_
+from sqlalchemy import BigInteger, Integer, and_, bindparam, or_, tuple_
 from sqlmodel import Field, Session, col, func
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.context import path_of
 from kit.fields import MAX_INT, NO_NUL, PLAIN, Count, Id, Moment
+from kit.loading import model_of
 from kit.ownership import only_own
 from kit.problems import MisuseError, invalid
 from kit.tables import Entity
@@ -137,6 +138,11 @@ class Place:
         return [query.where(condition) for condition in in_turn]
 
 
+@functools.lru_cache(1000)
+def place_of(model: type[Entity], sort: str, path: str) -> Place:
+    return Place(model, sort, path)
+
+
 @functools.cache
 def values_of(model: type[Entity], name: str) -> TypeAdapter[tuple[Any, int]]:
     """A value of a column, of those that every database can compare with it, and an id."""
@@ -170,22 +176,23 @@ def page(session: Session, query: SelectOfScalar[M], paging: Skipping, sort: str
     headers, request = transaction.response.headers, transaction.request
     if paging.count:
         headers["X-Total-Count"] = str(count_rows(session, query))
-    model = query.column_descriptions[0]["entity"]
-    place = Place(model, sort, path_of(request.scope))
+    place = place_of(model_of(query), sort, path_of(request.scope))
     rows = list[M]()
     for part in place.parts(query, paging, session.get_bind().dialect.name):
         if missing := paging.limit + 1 - len(rows):
-            part = part.order_by(*place.order).limit(missing)
-            rows += session.exec(part.offset(paging.skip) if paging.skip else part)
+            part = part.order_by(*place.order).limit(AT_MOST)
+            part = part.offset(paging.skip) if paging.skip else part
+            rows += session.exec(part, params={"at_most": missing})
     if len(rows) > paging.limit:
         rows.pop()
-        sent = request.query_params.multi_items()
+        sent = request.query_params.multi_items() if request.scope["query_string"] else ()
         asked = [(name, value) for name, value in sent if name not in PLACES]
-        url = request.url.replace(query=urlencode([*asked, place.after(rows[-1])]))
-        headers["Link"] = f'<{url}>; rel="next"'
+        query_sent = urlencode([*asked, place.after(rows[-1])])
+        headers["Link"] = f'<{request.url.path}?{query_sent}>; rel="next"'
     return rows
 
 
+AT_MOST = bindparam("at_most", type_=Integer)  # as one parameter, it is built once
 PLACES = {"skip", "after", "cursor"}
 PageNumber = Annotated[Id, Query()]
 PageSize = Annotated[int, Query(ge=1, le=100), PLAIN]
@@ -195,7 +202,7 @@ def numbered_page(
     session: Session, query: SelectOfScalar[M], page: int, page_size: int
 ) -> dict[str, Any]:
     """A page by its number, newest first, for those who show page numbers."""
-    model, query = query.column_descriptions[0]["entity"], only_own(session, query)
+    model, query = model_of(query), only_own(session, query)
     total = count_rows(session, query)
     newest = query.order_by(col(model.id).desc()).offset((page - 1) * page_size).limit(page_size)
     return {
