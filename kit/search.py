@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import ColumnElement, String, bindparam, literal
+from sqlalchemy import Boolean, ColumnElement, String, bindparam, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -46,7 +46,35 @@ def lower_case(element: LowerCase, compiler: SQLCompiler, **options: Any) -> str
 def contains(column: Any, q: str) -> ColumnElement[bool]:
     """Whether q is in the column, in upper or lower case; % and _ are plain characters."""
     plain = q.replace("/", "//").replace("%", "/%").replace("_", "/_")
-    return LowerCase(column).like(LowerCase(literal(f"%{plain}%")), escape="/")
+    pattern = literal(f"%{plain}%")
+    whole = LowerCase(column).like(LowerCase(pattern), escape="/")
+    if not q.isascii():
+        return whole
+    return ContainsAscii(column, pattern, literal(not {*q.lower()}.isdisjoint("ik")), whole)
+
+
+class ContainsAscii(FunctionElement[bool]):
+    """The same for a q in ASCII, whose case SQLite's LIKE ignores, six times as fast.
+
+    Of the other letters two are in ASCII in lower case: the Kelvin sign, and the capital I with a
+    dot. So a q with one of these is looked for in the texts with other letters as always.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(ContainsAscii)
+def contains_ascii(element: ContainsAscii, compiler: SQLCompiler, **options: Any) -> str:
+    *_, whole = element.clauses
+    return compiler.process(whole, **options)
+
+
+@compiles(ContainsAscii, "sqlite")
+def contains_ascii_on_sqlite(element: ContainsAscii, compiler: SQLCompiler, **options: Any) -> str:
+    column, like, has_i_or_k, whole = (compiler.process(c, **options) for c in element.clauses)
+    has_others = f"length(CAST({column} AS BLOB)) > length({column})"
+    return f"({column} LIKE {like} ESCAPE '/' OR ({has_i_or_k} AND {has_others} AND {whole}))"
 
 
 def slug_for(session: Session, model: type[Any], data: Any, row: Any = None) -> str:

@@ -138,6 +138,18 @@ def test_searching_knows_the_same_letters_on_every_database(
         assert [item["id"] for item in found] == [start // 66 + 1], q
 
 
+@pytest.mark.every_database
+@pytest.mark.parametrize("q", ["k", "KEL", "i", "lica", "5/%", "kilo", "\u212a", "wool"])
+def test_searching_finds_letters_whose_small_one_is_in_another_alphabet(
+    client: httpx2.Client, make: Make, q: str
+) -> None:
+    titles = ["300 \u212aelvin", "\u212aILO", "\u0130lica", "Ilıca", "5/% wool", "Äkel", "æ"]
+    for title in titles:
+        make("items", title=title)
+    found = [item["title"] for item in client.get("/items/", params={"q": q}).json()]
+    assert found == [title for title in titles if q.lower() in title.lower()]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
