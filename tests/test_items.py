@@ -143,7 +143,7 @@ def test_searching_knows_the_same_letters_on_every_database(
 def test_searching_finds_letters_whose_small_one_is_in_another_alphabet(
     client: httpx2.Client, make: Make, q: str
 ) -> None:
-    titles = ["300 \u212aelvin", "\u212aILO", "\u0130lica", "Ilıca", "5/% wool", "Äkel", "æ"]
+    titles = ["300 \u212aelvin", "\u212aILO", "\u0130lica", "Il\u0131ca", "5/% wool", "Äkel", "æ"]
     for title in titles:
         make("items", title=title)
     found = [item["title"] for item in client.get("/items/", params={"q": q}).json()]
