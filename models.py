@@ -334,6 +334,7 @@ class Order(Timestamps, OrderBase, Versioned, table=True):
         CheckConstraint("total_amount > 0", "total_amount_positive"),
         *listed_by("total_amount", "created_at", "user_id", "status"),
         *listed_within("status", "total_amount", "created_at"),
+        Index(None, "user_id", "status", "total_amount"),  # who spent most, from this alone
     )
     named_by: ClassVar[tuple[str, ...]] = ("order_number",)
 

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from slugify import slugify
-from sqlalchemy import Boolean, ColumnElement, String, bindparam, literal
+from sqlalchemy import ColumnElement, String, bindparam, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.sqltypes import NullType
 from sqlmodel import Session, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -60,7 +61,8 @@ class ContainsAscii(FunctionElement[bool]):
     dot. So a q with one of these is looked for in the texts with other letters as always.
     """
 
-    type = Boolean()
+    # No Boolean, which SQLAlchemy compares with 1: for that SQLite works out all of it.
+    type: Any = NullType()
     inherit_cache = True
 
 
