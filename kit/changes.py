@@ -43,10 +43,10 @@ def store_change(connection: Connection, row: Entity) -> bool:
 
 def may_store(row: Entity) -> bool:
     """Whether values of columns alone changed: no relation, no id, and nothing given as SQL."""
-    changed = instance_state(row).committed_state
+    changed, values = instance_state(row).committed_state, row.__dict__
     columns = type(row).__table__.columns.keys()  # type: ignore[attr-defined]
-    return changed.keys() < {*columns} - {"id", "version"} and not any(
-        isinstance(row.__dict__[name], ClauseElement) for name in changed
+    return changed.keys() <= values.keys() & {*columns} - {"id", "version"} and not any(
+        isinstance(values[name], ClauseElement) for name in changed
     )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from kit.driver_errors import note_statement
 from kit.pgbouncer import is_behind_pgbouncer, set_each_time
+from kit.problems import MisuseError
 from kit.settings import Settings
 
 SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
@@ -127,9 +128,12 @@ def prepare_connections(engine: Engine, settings: Settings, *, writes: bool) -> 
         event.listen(engine, "connect", prepare)
         if writes:
             event.listen(engine, "begin", begin_immediate)
-    elif is_behind_pgbouncer(engine.url):
-        set_each_time(engine, postgresql_settings(time_out), writes=writes)
-    elif engine.dialect.name != "postgresql" and not writes:
+    elif engine.dialect.name == "postgresql":
+        if writes:
+            event.listen(engine, "commit", refuse_what_failed)
+        if is_behind_pgbouncer(engine.url):
+            set_each_time(engine, postgresql_settings(time_out), writes=writes)
+    elif not writes:
         event.listen(engine, "connect", forbid_writing)
 
 
@@ -142,6 +146,17 @@ def forbid_writing(connection: Any, _: object) -> None:
     """On MariaDB and MySQL, for reading; the other two have a setting for it."""
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY")
+
+
+def refuse_what_failed(connection: Connection) -> None:
+    """Raise MisuseError for a transaction in which a statement failed, and somebody hid that.
+
+    PostgreSQL would roll it back, and not say so (its manual, "COMMIT").
+    """
+    driver: Any = connection.connection.dbapi_connection
+    if driver.pgconn.transaction_status == 3:  # PQTRANS_INERROR
+        driver.rollback()
+        raise MisuseError("A statement failed: let its error pass, or put it in a savepoint")
 
 
 def begin_immediate(connection: Connection) -> None:

@@ -113,16 +113,16 @@ class RowSession(Session):
         if mapper is None or any(isinstance(row, mapper.class_) for row in self.given):
             self.hand_over(self.given)
             return super().exec(statement, params=params, **options)
-        found, rows = self.own_connection().execute(statement, params), []
+        found, rows = self.own_connection().execute(statement, params), dict[int, Any]()
         names = tuple(found.keys())
-        for values in found.all():
-            row = mapper.class_manager.new_instance()
-            row.__dict__.update(zip(names, values, strict=True))
-            # It is one that is stored.
-            instance_state(row).key = mapper.class_, (row.__dict__["id"],), None
-            self.given.append(row)
-            rows.append((row,))
-        return IteratorResult(ONE_COLUMN, iter(rows)).scalars()
+        sent = [dict(zip(names, values, strict=True)) for values in found.all()]
+        for values in sent:
+            if (id := values["id"]) not in rows:
+                row = rows[id] = mapper.class_manager.new_instance()
+                row.__dict__.update(values)
+                instance_state(row).key = mapper.class_, (id,), None  # it is one that is stored
+        self.given += rows.values()
+        return IteratorResult(ONE_COLUMN, ((rows[values["id"]],) for values in sent)).scalars()
 
     def hand_over(self, rows: list[Any]) -> None:
         """Let SQLAlchemy's session have these rows that were given."""
@@ -220,7 +220,18 @@ def whole_rows(statement: Any) -> Mapper[Any] | None:
     if len(columns) != 1 or statement._with_options or not isinstance(columns[0], FromClause):
         return None
     mapper = columns[0]._annotations.get("parententity")
-    return mapper if isinstance(mapper, Mapper) and issubclass(mapper.class_, Entity) else None
+    if not isinstance(mapper, Mapper) or not is_as_its_table(mapper):
+        return None
+    return None if mapper.class_manager.dispatch.load else mapper  # what listens has to be told
+
+
+@functools.cache
+def is_as_its_table(mapper: Mapper[Any]) -> bool:
+    """Whether it is of an entity in one table, each of whose columns has a field of its name."""
+    fields = {(attribute.key, attribute.columns[0].name) for attribute in mapper.column_attrs}
+    alike = {(column.name, column.name) for column in mapper.local_table.columns}
+    is_one = issubclass(mapper.class_, Entity) and mapper.polymorphic_on is None
+    return is_one and len(mapper.tables) == 1 and fields == alike
 
 
 def model_of(query: SelectOfScalar[E]) -> type[E]:

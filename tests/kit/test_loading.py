@@ -9,12 +9,14 @@ import sqlalchemy as sa
 from fastapi import Request
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import joinedload
-from sqlmodel import Session, col, select
+from sqlmodel import Field, Session, col, select
 
 import db
 import kit
 import models
-from kit.loading import KeptConnections
+from kit.loading import KeptConnections, is_as_its_table
+from kit.problems import MisuseError
+from kit.tables import Entity
 from models import Item, User
 
 Account: Any = getattr(models, "Account", None)  # which may have been taken out
@@ -55,6 +57,58 @@ def test_queries_for_something_else_give_what_they_give_elsewhere(session: Sessi
     assert session.exec(select(sa.func.count()).select_from(Item)).one() == 3
     pairs = session.exec(select(User, Item).join(Item, col(Item.id) == User.id)).all()
     assert [(user.username, item.title) for user, item in pairs] == [("ada", "Lamp 1")]
+
+
+@pytest.fixture
+def writing(session: Session) -> Iterator[Session]:
+    with db.database.writer.session(Request({"type": "http", "path": "/"})) as writing:
+        yield writing
+
+
+def test_a_row_that_a_query_gives_twice_is_one_object(session: Session, writing: Session) -> None:
+    twice = select(Item).join(User, sa.true()).where(Item.id == 1)
+    writing.add(User(username="bea", email="bea@example.com", password_hash="-"))
+    writing.commit()
+    writing.close()
+    for either in (session, writing):
+        first, second = either.exec(twice)
+        assert first is second
+
+
+def test_what_listens_for_rows_that_are_loaded_is_told(session: Session) -> None:
+    told = []
+
+    def listen(row: Item, _: object) -> None:
+        told.append(row)
+
+    sa.event.listen(Item, "load", listen)
+    try:
+        rows = session.exec(select(Item)).all()
+    finally:
+        sa.event.remove(Item, "load", listen)
+    assert told == rows != []
+
+
+class Own(Entity, registry=sa.orm.registry(metadata=sa.MetaData())):
+    """Tables of these tests alone."""
+
+
+class Named(Own, table=True):
+    title: str = Field(sa_column=sa.Column("its_title", sa.String(10)))
+
+
+def test_rows_whose_fields_are_not_their_columns_are_left_to_the_orm() -> None:
+    assert not is_as_its_table(sa.inspect(Named))
+    assert is_as_its_table(sa.inspect(Item))
+
+
+@pytest.mark.every_database("postgresql")
+def test_what_failed_unseen_is_not_committed_as_if_it_had_not(writing: Session) -> None:
+    writing.connection().execute(sa.update(Item).values(title="Desk"))
+    with pytest.raises(sa.exc.DBAPIError):
+        writing.connection().exec_driver_sql("SELECT nothing")
+    with pytest.raises(MisuseError):
+        writing.commit()
 
 
 @pytest.mark.needs("accounts")
