@@ -106,7 +106,7 @@ from kit import (
     unauthorized,
     welcome,
 )
-from kit.admin import Admin, AdminView, Chart, ChoiceFilter, Dashboard, Table
+from kit.admin import Action, Admin, AdminView, Chart, ChoiceFilter, Dashboard, Table
 from models import (
     MAX_STOCK,
     Account,
@@ -1455,12 +1455,56 @@ class ProductAdmin(AdminView, model=Product):
     routes = create_product, update_product, delete_product
 
 
+def order_panels(session: Session, id: int) -> list[Table]:
+    """The lines of an order, and who ordered."""
+    order = get_or_404(session, Order, id, WITH_USER, WITH_PRODUCTS)
+    lines = [
+        (
+            f"product/details/{line.product_id}",
+            (line.product.name, line.product.sku, line.unit_price, line.quantity, line.total_price),
+        )
+        for line in order.lines
+    ]
+    customer = (order.user.username, order.user.full_name, order.user.email)
+    return [
+        Table("Lines", ["Product", "SKU", "Price", "Quantity", "Total"], lines, columns=12),
+        Table(
+            "Customer",
+            ["Username", "Full name", "E-mail"],
+            [(f"user/details/{order.user_id}", customer)],
+            columns=12,
+        ),
+    ]
+
+
+def next_step(label: str, status: OrderStatus, asks: str = "") -> Action:
+    """A button for the orders that may have this status next."""
+    return Action(
+        label,
+        change_order_status,
+        {"new_status": status},
+        lambda order: status in NEXT_STATUS.get(order.status, ()),
+        asks,
+    )
+
+
 class OrderAdmin(AdminView, model=Order):
     icon = "fa-solid fa-cart-shopping"
     column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
-    column_searchable_list = ["order_number", "user.username"]
+    column_searchable_list = ["order_number", "user.username", "user.email", "user.full_name"]
     column_filters = ["status", "created_at"]
-    details = ["lines"]
+    panels = staticmethod(order_panels)
+    actions = [
+        next_step("Confirm", OrderStatus.confirmed),
+        next_step("Ship", OrderStatus.shipped),
+        next_step("Deliver", OrderStatus.delivered),
+        next_step(
+            "Cancel",
+            OrderStatus.cancelled,
+            "Cancel? The stock comes back, and what was paid is paid back.",
+        ),
+    ]
+    may_delete = staticmethod(lambda order: order.status == OrderStatus.cancelled)
     routes = place_order, change_order, delete_order
 
 
@@ -1557,23 +1601,23 @@ def dashboard(session: Session) -> Dashboard:
 
 def newest_orders(session: Session) -> Table:
     newest = session.exec(select(Order).order_by(col(Order.id).desc()).limit(8).options(WITH_USER))
-    rows = {f"order/details/{o.id}": (o, o.user, o.status, o.total_amount) for o in newest}
+    rows = [(f"order/details/{o.id}", (o, o.user, o.status, o.total_amount)) for o in newest]
     headings = ["Number", "User", "Status", "Total"]
     return Table("Newest orders", headings, rows, all="order/list", columns=12)
 
 
 def low_stock(session: Session) -> Table:
     low = list_low_stock(session, Skipping(limit=8))
-    rows = {f"product/details/{p.id}": (p.name, p.sku, p.stock_quantity) for p in low}
+    rows = [(f"product/details/{p.id}", (p.name, p.sku, p.stock_quantity)) for p in low]
     all_of_it = "product/list?is_active=true&stock=Low&sortBy=stock_quantity&sort=asc"
     return Table("Low stock", ["Product", "SKU", "Left"], rows, all=all_of_it)
 
 
 def top_spenders(session: Session) -> Table:
-    rows = {
-        f"user/list?search={s.username}": (s.username, s.order_count, s.total_spent)
+    rows = [
+        (f"user/list?search={s.username}", (s.username, s.order_count, s.total_spent))
         for s in list_top_spenders(session, 8)
-    }
+    ]
     return Table("Top spenders", ["User", "Orders", "Spent"], rows, all="user/list")
 
 

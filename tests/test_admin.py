@@ -276,6 +276,8 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
         needing("orders", "order/list?search=ord-", 0, ["2", "1"]),
         needing("posts", "post/list?search=new", 0, ["1"]),
         needing("orders", "order/list?search=BOB", 0, ["2"]),
+        needing("orders", "order/list?search=o'har", 0, ["1"]),
+        needing("orders", "order/list?search=user2@EXAMPLE", 0, ["2"]),
         needing("posts", "post/list?search=ann", 0, ["1"]),
         needing("accounts", "account/list?search=bob", 1, ["bob"]),
         needing("notifications", "notification/list?search=ann", 1, ["Ann"]),
@@ -286,6 +288,9 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
         needing("transfers", "transfer/list?status=completed", 1, ["Ann, account 1"]),
         needing("payments", "order/list?status=confirmed", 0, ["2"]),
         needing("orders", "order/list?status=__all", 0, ["2", "1"]),
+        needing("payments", "order/list?status=pending,confirmed", 0, ["2", "1"]),
+        needing("payments", "order/list?status=pending,shipped,odd", 0, ["1"]),
+        needing("orders", "order/list?status=odd", 0, []),
         ("user/list?is_superuser=true", 0, []),
         ("user/list?is_active=true", 0, ["2", "1"]),
         needing("products", "product/list?category_id=1", 1, ["Lamp"]),
@@ -370,7 +375,10 @@ def test_pages_have_twenty_rows_and_lead_to_the_others(browser: httpx2.Client, m
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
-        needing("orders", "order/details/1", ["Ann", "2 x Lamp, 20.00"]),
+        needing("orders", "order/details/1", ["Ann", "Ann O'Hara", "L-1", "20.00"]),
+        needing("payments", "order/details/2", ["Payment 1", "user2@example.com"]),
+        needing("payments", "account/details/1", ["Payment 1", "Transfer 1"]),
+        needing("categories", "category/details/1", ["Tents"]),
         needing("products", "product/details/2", ["Tents", "99.50"]),
         needing("posts", "post/details/1", ["Ann", "Sale"]),
         needing("payments", "payment/details/1", ["Ann, account 1", "30.00"]),
@@ -635,6 +643,117 @@ def test_an_order_takes_from_the_stock_and_gives_it_back_when_it_is_cancelled(
 
 
 @pytest.mark.needs("accounts", "transfers", "payments")
+def act(
+    browser: httpx2.Client, action: str, pks: str, back: str = "order/list", **more: str
+) -> httpx2.Response:
+    """Do what a button of an order's page does, or a choice in the list with these chosen."""
+    token = form_token_of(browser.get("/admin/order/list"))
+    data = {"csrf_token": token, "pks": pks, "back": back} | more
+    return browser.post(f"/admin/order/actions/{action}", data=data)
+
+
+def form_token_of(page: httpx2.Response) -> str:
+    return found(r'name="csrf_token" value="([^"]+)"', page.text)
+
+
+def told_on(browser: httpx2.Client, path: str) -> str:
+    text = browser.get(path).text
+    return found(r'(?s)id="told">(.*?)</div>', text)
+
+
+@pytest.mark.needs("orders")
+def test_an_order_goes_step_by_step_with_the_buttons_of_its_page(
+    shop: httpx2.Client, client: httpx2.Client
+) -> None:
+    page = "order/details/1"
+
+    def actions() -> set[str]:
+        links = Page(shop.get(f"/admin/{page}").text).links
+        found = {link.rpartition("/actions/")[2] for link in links if "/actions/" in link}
+        return found | {"delete" for link in links if "/order/delete" in link}
+
+    assert actions() == {"confirm", "cancel"}
+    for action, then in (
+        ("confirm", {"ship", "cancel"}),
+        ("ship", {"deliver"}),
+        ("deliver", set()),
+    ):
+        response = act(shop, action, "1", page)
+        assert (response.status_code, path_of(response)) == (303, f"/admin/{page}")
+        assert told_on(shop, f"/admin/{page}") == f"{action.capitalize()}: Order 1"
+        assert told_on(shop, f"/admin/{page}") == ""
+        assert actions() == then
+    assert client.get("/orders/1").json()["status"] == "delivered"
+
+
+@pytest.mark.needs("orders")
+def test_a_cancelled_order_gives_its_stock_back_and_can_be_deleted(
+    shop: httpx2.Client, client: httpx2.Client
+) -> None:
+    before = client.get("/products/1").json()["stock_quantity"]
+    assert act(shop, "cancel", "1").status_code == 303
+    assert client.get("/products/1").json()["stock_quantity"] == before + 2
+    links = Page(shop.get("/admin/order/details/1").text).links
+    assert [link for link in links if "/actions/" in link] == []
+    assert [link for link in links if "/order/delete" in link] != []
+
+
+@pytest.mark.needs("payments")
+def test_of_several_orders_all_move_on_or_none(shop: httpx2.Client, client: httpx2.Client) -> None:
+    def statuses() -> list[str]:
+        return [client.get(f"/orders/{id}").json()["status"] for id in (1, 2)]
+
+    assert statuses() == ["pending", "confirmed"]
+    response = act(shop, "confirm", "1,2", "order/list?status=pending")
+    assert response.headers["Location"] == "/admin/order/list?status=pending"
+    assert "from confirmed to confirmed" in told_on(shop, "/admin/order/list")
+    assert statuses() == ["pending", "confirmed"]
+    act(shop, "confirm", "1")
+    act(shop, "ship", "2,1")
+    assert told_on(shop, "/admin/order/list") == "Ship: 2 rows"
+    assert statuses() == ["shipped", "shipped"]
+
+
+@pytest.mark.needs("orders")
+@pytest.mark.parametrize(
+    ("action", "pks", "more", "status"),
+    [
+        ("ship", "", {}, 400),
+        ("ship", "x", {}, 400),
+        ("ship", "99999999999", {}, 400),
+        ("odd", "1", {}, 404),
+        ("ship", "1", {"csrf_token": "odd"}, 403),
+        ("ship", "1,77", {}, 303),
+    ],
+)
+def test_an_action_that_makes_no_sense_changes_nothing(
+    shop: httpx2.Client,
+    client: httpx2.Client,
+    action: str,
+    pks: str,
+    more: dict[str, str],
+    status: int,
+) -> None:
+    before = client.get("/orders/1").json()
+    assert act(shop, action, pks, **more).status_code == status
+    assert client.get("/orders/1").json() == before
+    assert shop.get("/admin/order/actions/ship").status_code == 405
+    assert shop.post("/admin/item/actions/ship", data={"csrf_token": "odd"}).status_code == 403
+
+
+@pytest.mark.needs("orders")
+@pytest.mark.parametrize("back", ["//evil.example", "https://evil.example", "user/list", ""])
+def test_an_action_leads_back_to_a_page_of_its_rows(shop: httpx2.Client, back: str) -> None:
+    assert path_of(act(shop, "confirm", "1", back)) == "/admin/order/list"
+
+
+@pytest.mark.needs("orders")
+def test_an_action_is_for_who_is_logged_in(closed: httpx2.Client, client: httpx2.Client) -> None:
+    data = {"csrf_token": form_token(closed), "pks": "1"}
+    response = closed.post("/admin/order/actions/confirm", data=data)
+    assert (response.status_code, path_of(response)) == (302, "/admin/login")
+
+
 @pytest.mark.every_database
 def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
     shop: httpx2.Client, client: httpx2.Client

@@ -12,9 +12,10 @@ The pages are sqladmin's. What they do is ours: a form is made of what a route t
 and calls the route's function, so that what the API refuses is refused there too.
 """
 
+from kit.admin.actions import Action
 from kit.admin.dashboard import Chart, Dashboard, Table
 from kit.admin.filters import ChoiceFilter
 from kit.admin.pages import Admin
 from kit.admin.views import AdminView
 
-__all__ = ["Admin", "AdminView", "Chart", "ChoiceFilter", "Dashboard", "Table"]
+__all__ = ["Action", "Admin", "AdminView", "Chart", "ChoiceFilter", "Dashboard", "Table"]

@@ -49,12 +49,17 @@ async def load(database: Database, request: Request, file: TableFile) -> str:
 
 
 async def call(
-    database: Database, request: Request, route: Any, sent: dict[str, Any], *ids: int
+    database: Database,
+    request: Request,
+    route: Any,
+    sent: dict[str, Any],
+    *ids: int,
+    **more: Any,
 ) -> Any:
     """Call the function, for each of the ids, in one transaction; RefusedError says why not."""
     session = database.writer.session(request, alone=len(ids) > 1)
     names = inspect.signature(route).parameters
-    values: dict[str, Any] = {"session": session}
+    values: dict[str, Any] = {"session": session, **more}
 
     def work() -> Any:
         row = None

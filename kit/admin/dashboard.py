@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -34,8 +35,8 @@ class Table:
 
     title: str
     headings: Sequence[str]
-    rows: Mapping[str, Sequence[Any]]  # by where each leads
-    all: str  # where all of them are, such as "order/list"
+    rows: Sequence[tuple[str, Sequence[Any]]]  # where each leads, and its cells
+    all: str = ""  # where all of them are, such as "order/list"
     columns: int = 6
 
 
@@ -55,4 +56,6 @@ def as_shown(value: Any) -> str:
         return ""
     if isinstance(value, Decimal):
         return f"{value:,.2f}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M} UTC"
     return f"{value:,.10g}" if type(value) in (int, float) else str(value)

@@ -24,6 +24,24 @@ class ChoiceFilter(StaticValuesFilter):
         return query.where(self.choices[value]) if value in self.choices else query
 
 
+class SeveralFilter(StaticValuesFilter):
+    """By one value of a column, or by several: `pending,confirmed`."""
+
+    template = "several.html"
+
+    def chosen(self, asked: str | None) -> list[str]:
+        known = [value for value, _ in self.values]
+        return [value for value in known if value in (asked or "").split(",")]
+
+    def toggled(self, chosen: list[str], value: str) -> str:
+        return ",".join(v for v, _ in self.values if (v in chosen) != (v == value))
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        if value in (None, "", "__all"):
+            return query
+        return query.where(getattr(model, str(self.column)).in_(self.chosen(value)))
+
+
 def time_filter(title: str, column: Any) -> ChoiceFilter:
     """By how long ago something was."""
 

@@ -18,6 +18,7 @@ from kit.admin.calls import RefusedError, call, load
 from kit.admin.dashboard import Dashboard, as_shown
 from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
+from kit.admin.telling import Telling, tell
 from kit.admin.views import AdminView
 from kit.files import TableFile
 from kit.log_ins import LogIns
@@ -52,7 +53,8 @@ class Admin(sqladmin.Admin):
     ) -> None:
         options["templates_dir"] = str(HERE / "templates")
         options["static_files_kwargs"] = {"directory": HERE / "static"}
-        options["middlewares"] = [Middleware(FormTokens, access=log_ins.access)]
+        tokens = Middleware(FormTokens, access=log_ins.access)
+        options["middlewares"] = [tokens, Middleware(Telling)]
         super().__init__(app, authentication_backend=LogInPage(log_ins, log_out), **options)
         app.known.append(app.routes[-1])  # which asks by itself who calls
         app.links["admin:index"] = "Administration"
@@ -61,6 +63,8 @@ class Admin(sqladmin.Admin):
         self.dashboard = dashboard
         self.admin.add_exception_handler(BusyError, self.on_busy)
         self.admin.add_exception_handler(405, self.on_wrong_method)
+        act = "/{identity}/actions/{action}"
+        self.admin.router.add_route(act, self.act, methods=["POST"], name="act")
         for route in cast(Any, self.admin.routes):
             if route.name == "logout":  # with a GET it would be a link, or an image, of any page
                 route.methods = {"POST"}
@@ -93,7 +97,7 @@ class Admin(sqladmin.Admin):
         ids = request.query_params.get("pks", "").split(",")
         if not all(map(is_id, ids)):
             raise HTTPException(400, "There is nothing to delete")
-        view = cast(AdminView, self._find_model_view(request.path_params["identity"]))
+        view = self.view_of(request)
         if not (view.can_delete and view.is_accessible(request)):
             raise HTTPException(403)
         try:
@@ -101,6 +105,28 @@ class Admin(sqladmin.Admin):
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
         return Response(status_code=204)
+
+    @login_required
+    async def act(self, request: Request) -> Response:
+        """Do what an action does with these rows or, if one of them refuses, with none."""
+        form, view = await sent_form(request), self.view_of(request)
+        name, ids = request.path_params["action"], str(form.get("pks", "")).split(",")
+        action = next((action for action in view.actions if action.name == name), None)
+        if not action or not view.is_accessible(request):
+            raise HTTPException(404)
+        if not all(map(is_id, ids)):
+            raise HTTPException(400, "No row is chosen")
+        rows = sorted({*map(int, ids)})
+        try:
+            await call(self.database, request, action.route, {}, *rows, **action.values)
+        except RefusedError as error:
+            tell(request, str(error), refused=True)
+        else:
+            what = f"{view.name} {rows[0]}" if len(rows) == 1 else f"{len(rows):,} rows"
+            tell(request, f"{action.label}: {what}")
+        back, index = str(form.get("back", "")), request.url_for("admin:index").path
+        own = back if back.startswith(f"{view.identity}/") else f"{view.identity}/list"
+        return RedirectResponse(f"{index}{own}", 303)
 
     @login_required
     async def export(self, request: Request) -> Response:
@@ -118,8 +144,11 @@ class Admin(sqladmin.Admin):
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
 
+    def view_of(self, request: Request) -> AdminView:
+        return cast(AdminView, self._find_model_view(request.path_params["identity"]))
+
     def file_of(self, request: Request) -> TableFile:
-        view = cast(AdminView, self._find_model_view(request.path_params["identity"]))
+        view = self.view_of(request)
         if view.file and view.is_accessible(request) and (view.file.key or request.method == "GET"):
             return view.file
         raise HTTPException(404)

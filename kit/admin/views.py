@@ -1,25 +1,27 @@
 """An entity's pages: its list, details and forms, which do what its routes do."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, cast
 
 import wtforms
 from fastapi import HTTPException, Request
+from jinja2.filters import do_striptags as striptags
 from markupsafe import Markup
 from sqladmin import ModelView
 from sqladmin.ajax import QueryAjaxModelLoader
-from sqladmin.filters import BooleanFilter, StaticValuesFilter
+from sqladmin.filters import BooleanFilter
 from sqladmin.formatters import BASE_FORMATTERS
 from sqlalchemy import Integer, or_, select
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import selectinload
 from sqlmodel import Session
 
+from kit.admin.actions import Action
 from kit.admin.calls import body_type, call
-from kit.admin.dashboard import as_shown
-from kit.admin.filters import RelatedFilter, is_id, time_filter
+from kit.admin.dashboard import Table, as_shown
+from kit.admin.filters import RelatedFilter, SeveralFilter, is_id, time_filter
 from kit.admin.forms import BodyForm, field_for, kind_of
 from kit.admin.log_in import current
 from kit.context import path_of
@@ -42,6 +44,10 @@ def number_in_list(row: Any, name: str) -> str:
     return NUMBER.format(as_shown(getattr(row, name)))
 
 
+def link_in_list(row: Any, name: str) -> str:
+    return Markup('<a href="details/{}">{}</a>').format(row.id, in_list(str(getattr(row, name))))
+
+
 def number_in_details(row: Any, name: str) -> str:
     return as_shown(getattr(row, name))
 
@@ -50,13 +56,18 @@ class AdminView(ModelView):
     """An entity's pages. Its forms send what its routes take, and do what its routes do.
 
     `routes` are the functions to create, to update and to delete a row, or None where that is
-    not done. `column_filters` are columns, or filters. A relation that `details` names is shown
-    with the row. With a `file` the list can be exported and imported. What `column_...` means
-    beside these is in sqladmin's manual.
+    not done; `may_delete` says of which rows it is. `actions` are what else can be done with one.
+    `column_filters` are columns, or filters. A relation that `details` names is shown with the
+    row, and so are the tables that `panels` gives for its id; below these are the newest rows of
+    other pages that refer to it. With a `file` the list can be
+    exported and imported. What `column_...` means beside these is in sqladmin's manual.
     """
 
     routes: ClassVar[tuple[Any, Any, Any]] = None, None, None
+    actions: ClassVar[Sequence[Action]] = ()
     details: ClassVar[Collection[str]] = ()
+    may_delete: ClassVar[Any] = staticmethod(bool)
+    panels: ClassVar[Any] = staticmethod(lambda session, id: [])
     file: ClassVar[TableFile | None] = None
     column_filters: ClassVar[Any] = ()
     column_default_sort = ("id", True)
@@ -79,6 +90,8 @@ class AdminView(ModelView):
                 labels[column.name] = NUMBER.format(labels[column.name])
                 self._list_formatters.setdefault(column.name, number_in_list)
                 self._detail_formatters.setdefault(column.name, number_in_details)
+        for name in {*self._list_prop_names} & {*cast(Any, self.model).named_by}:
+            self._list_formatters.setdefault(name, link_in_list)
         for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
             labels[path] = self.label(path.split(".")[-2])
         self._column_labels = labels
@@ -99,6 +112,12 @@ class AdminView(ModelView):
                 name = f"{view.identity.replace('-', '_')}_ids"
                 found[name], self.many[name] = view, relation.key
         self._form_ajax_refs = {name: LookUp(name, view) for name, view in found.items() if view}
+        self.referring = [
+            (view, column)
+            for view in by_table.values()
+            for column in view._mapper.columns
+            if any(key.column.table is self._mapper.local_table for key in column.foreign_keys)
+        ]
         self.filters = [self.filter_for(each) for each in self.column_filters]
 
     def filter_for(self, column: Any) -> Any:
@@ -110,7 +129,7 @@ class AdminView(ModelView):
         if kind is datetime:
             return time_filter(title.removesuffix(" at"), getattr(self.model, column))
         if isinstance(kind, type) and issubclass(kind, StrEnum):
-            return StaticValuesFilter(column, [(value, value) for value in kind], title)
+            return SeveralFilter(column, [(value, value) for value in kind], title)
         return BooleanFilter(column, title)
 
     def label(self, name: str) -> str:
@@ -154,6 +173,38 @@ class AdminView(ModelView):
             stmt, model = self._join_relationship_paths(stmt, path, joined)
             found.append(contains(getattr(model, path.rpartition(".")[2]), term))
         return stmt.where(or_(*found))
+
+    async def details_context(self, request: Request) -> dict[str, Any]:
+        id = request.path_params["pk"]
+        if not is_id(id):
+            raise HTTPException(404)
+
+        def tables(session: Session) -> list[Table]:
+            referring = [view.rows_of(session, column, int(id)) for view, column in self.referring]
+            return [*self.panels(session, int(id)), *referring]
+
+        return {"panels": await self.database.reader.do(request, tables)}
+
+    def rows_of(self, session: Session, column: Any, id: int) -> Table:
+        """The newest rows that refer to another one by this column."""
+        model = cast(Any, self.model)
+        loads = [selectinload(relation) for relation in self._list_relations]
+        query = self.list_query(current.get()).options(*loads).where(column == id)
+        newest = session.execute(query.order_by(model.id.desc()).limit(10)).unique().scalars()
+        left_out = {"id", *model.named_by, column.key.removesuffix("_id")}
+        names = [name for name in self._list_prop_names if name not in left_out]
+        labels = [striptags(self._column_labels.get(name, name)) for name in names]
+        rows = [
+            (f"{self.identity}/details/{row.id}", [row, *(getattr(row, n) for n in names)])
+            for row in newest
+        ]
+        return Table(self.name_plural, [self.name, *labels], rows, columns=12)
+
+    async def check_can_delete(self, request: Request, model: Any) -> bool:
+        return await super().check_can_delete(request, model) and self.may_delete(model)
+
+    def actions_for(self, row: Any) -> list[Action]:
+        return [action for action in self.actions if action.when(row)]
 
     # Queries, which run where those of routes do
 
