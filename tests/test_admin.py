@@ -642,7 +642,6 @@ def test_an_order_takes_from_the_stock_and_gives_it_back_when_it_is_cancelled(
     assert client.get("/orders/3").status_code == 404
 
 
-@pytest.mark.needs("accounts", "transfers", "payments")
 def act(
     browser: httpx2.Client, action: str, pks: str, back: str = "order/list", **more: str
 ) -> httpx2.Response:
@@ -754,6 +753,7 @@ def test_an_action_is_for_who_is_logged_in(closed: httpx2.Client, client: httpx2
     assert (response.status_code, path_of(response)) == (302, "/admin/login")
 
 
+@pytest.mark.needs("accounts", "transfers", "payments")
 @pytest.mark.every_database
 def test_money_moves_with_forms_and_comes_back_when_the_order_is_cancelled(
     shop: httpx2.Client, client: httpx2.Client

@@ -21,6 +21,7 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Dialog,
     Error,
     Page,
     Request,
@@ -505,6 +506,58 @@ def test_the_status_of_an_order_is_changed_in_its_form(
     row = admin.locator("tbody tr", has_text=order["order_number"])
     expect(row).to_contain_text("confirmed")
     assert demo_shop.get(f"/orders/{order['id']}").json()["status"] == "confirmed"
+    assert admin_troubles == []
+
+
+@pytest.mark.needs("orders")
+def test_an_order_is_found_by_its_customer_confirmed_and_cancelled_by_buttons(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client, order: Json
+) -> None:
+    asked, answers = list[str](), iter([False, True])
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        (dialog.accept if next(answers) else dialog.dismiss)()
+
+    def status() -> str:
+        return str(demo_shop.get(f"/orders/{order['id']}").json()["status"])
+
+    admin.on("dialog", answer)
+    email = demo_shop.get("/users/1").json()["email"]
+    admin.goto(f"/admin/order/list?search={email}")
+    admin.get_by_role("link", name=order["order_number"]).click()
+    admin.get_by_role("button", name="Confirm").click()
+    expect(admin.locator("#told")).to_have_text(f"Confirm: Order {order['id']}")
+    assert status() == "confirmed"
+    cancel = admin.get_by_role("button", name="Cancel", exact=True)
+    cancel.click()
+    assert (len(asked), status()) == (1, "confirmed")
+    cancel.click()
+    expect(admin.locator("#told")).to_have_text(f"Cancel: Order {order['id']}")
+    expect(cancel).to_have_count(0)
+    assert (len(asked), status()) == (2, "cancelled")
+    assert admin_troubles == []
+
+
+@pytest.mark.needs("orders")
+def test_several_orders_are_shipped_at_once_from_the_list(
+    admin: Page, admin_troubles: list[str], demo_shop: httpx2.Client
+) -> None:
+    ids = [place_order(demo_shop)["id"] for _ in range(3)]
+    for id in ids:
+        demo_shop.patch(f"/orders/{id}/status?new_status=confirmed").raise_for_status()
+    admin.goto("/admin/order/list?pageSize=100")
+    admin.get_by_role("link", name="confirmed").click()
+    admin.get_by_role("button", name="Actions").click()
+    ship = admin.get_by_role("button", name="Ship", exact=True)
+    ship.click()
+    expect(admin.locator("#told")).to_have_text("No row is selected.")
+    admin.get_by_label("Select all").check()
+    chosen = admin.locator(".select-box:checked").count()
+    admin.get_by_role("button", name="Actions").click()
+    ship.click()
+    expect(admin.locator("#told")).to_have_text(f"Ship: {chosen} rows")
+    assert {demo_shop.get(f"/orders/{id}").json()["status"] for id in ids} == {"shipped"}
     assert admin_troubles == []
 
 

@@ -44,10 +44,6 @@ def number_in_list(row: Any, name: str) -> str:
     return NUMBER.format(as_shown(getattr(row, name)))
 
 
-def link_in_list(row: Any, name: str) -> str:
-    return Markup('<a href="details/{}">{}</a>').format(row.id, in_list(str(getattr(row, name))))
-
-
 def number_in_details(row: Any, name: str) -> str:
     return as_shown(getattr(row, name))
 
@@ -91,7 +87,7 @@ class AdminView(ModelView):
                 self._list_formatters.setdefault(column.name, number_in_list)
                 self._detail_formatters.setdefault(column.name, number_in_details)
         for name in {*self._list_prop_names} & {*cast(Any, self.model).named_by}:
-            self._list_formatters.setdefault(name, link_in_list)
+            self._list_formatters.setdefault(name, self.link_in_list)
         for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
             labels[path] = self.label(path.split(".")[-2])
         self._column_labels = labels
@@ -141,6 +137,10 @@ class AdminView(ModelView):
 
     # Lists and details
 
+    def link_in_list(self, row: Any, name: str) -> str:
+        url = current.get().url_for("admin:details", identity=self.identity, pk=row.id).path
+        return Markup('<a href="{}">{}</a>').format(url, in_list(str(getattr(row, name))))
+
     def get_filters(self) -> list[Any]:
         return self.filters
 
@@ -166,6 +166,11 @@ class AdminView(ModelView):
 
     def sort_query(self, stmt: Any, request: Request) -> Any:
         return super().sort_query(stmt, request).order_by(cast(Any, self.model).id)
+
+    def search_placeholder(self) -> str:
+        """Of several fields of one relation, such as "user.email", its name once."""
+        labels = [self._column_labels.get(path, path) for path in self._search_fields]
+        return ", ".join(dict.fromkeys(labels))
 
     def search_query(self, stmt: Any, term: str) -> Any:
         found, joined = [], set[str]()
