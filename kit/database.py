@@ -45,6 +45,7 @@ class Connections:
             few = min(
                 self.capacity, 2 if self.engine.dialect.name == "sqlite" else 6 if writes else 4
             )
+            # A reader that looks for a user at the primary has to find a connection there.
             keeps = settings.db_pool_size > 0 and not (writes and few == self.capacity)
             self.kept = KeptConnections(self.engine, keeps=keeps)
             name = "writer" if writes else "reader"

@@ -76,7 +76,7 @@ def handing_over(method: M) -> M:
 
     @functools.wraps(method)
     def call(session: "RowSession", *arguments: Any, **options: Any) -> Any:
-        session.hand_over(session.given)
+        session.hand_over()
         return method(session, *arguments, **options)
 
     return cast(M, call)
@@ -102,7 +102,7 @@ class RowSession(Session):
         return super().connection(*arguments, **options) if asks else self.own_connection()
 
     def get_bind(self, *_: Any, **__: Any) -> Connection:
-        self.hand_over(self.given)
+        self.hand_over()
         return self.own_connection()
 
     def exec(self, statement: Any, *, params: Any = None, **options: Any) -> Any:
@@ -111,7 +111,7 @@ class RowSession(Session):
         is_first = not self.in_transaction()  # SQLAlchemy's session knows of nothing
         mapper = whole_rows(statement) if is_first and not options else None
         if mapper is None or any(isinstance(row, mapper.class_) for row in self.given):
-            self.hand_over(self.given)
+            self.hand_over()
             return super().exec(statement, params=params, **options)
         found, rows = self.own_connection().execute(statement, params), dict[int, Any]()
         names = tuple(found.keys())
@@ -124,10 +124,10 @@ class RowSession(Session):
         self.given += rows.values()
         return IteratorResult(ONE_COLUMN, ((rows[values["id"]],) for values in sent)).scalars()
 
-    def hand_over(self, rows: list[Any]) -> None:
-        """Let SQLAlchemy's session have these rows that were given."""
-        if rows:
-            self.add_all(rows)
+    def hand_over(self) -> None:
+        """Let SQLAlchemy's session have the rows that were given."""
+        if self.given:
+            self.add_all(self.given)
             known = self.identity_map.contains_state
             self.given = [row for row in self.given if not known(instance_state(row))]
 
@@ -187,7 +187,7 @@ class WriteSession(RowSession):
         if alone and store_change(self.own_connection(), alone):
             return
         if self.in_transaction() or changed:
-            self.hand_over(self.given)
+            self.hand_over()
         super().flush(*arguments)
 
     def commit(self) -> None:

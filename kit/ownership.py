@@ -7,6 +7,7 @@ from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.context import Caller
+from kit.loading import model_of
 from kit.problems import unauthorized
 from kit.tables import Entity
 from kit.transactions import transaction_of
@@ -28,7 +29,7 @@ def only_own(session: Session, query: SelectOfScalar[M]) -> SelectOfScalar[M]:
     caller = caller_of(session)
     if transaction_of(session).context.who != "owner" or caller.is_superuser:
         return query
-    return query.where(query.column_descriptions[0]["entity"].owned_by(caller.id))
+    return query.where(model_of(query).owned_by(caller.id))
 
 
 def is_own(session: Session, user_id: int) -> bool:

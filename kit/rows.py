@@ -27,7 +27,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.conditions import entity_tag
 from kit.driver_errors import kind_of
-from kit.loading import RowSession
+from kit.loading import RowSession, model_of
 from kit.ownership import NOT_YOURS, is_own, only_own
 from kit.problems import not_found
 from kit.tables import Entity
@@ -88,8 +88,8 @@ def lock_rows(
 
 def first_or_404(session: Session, query: SelectOfScalar[M]) -> M:
     """The one row of a query by something unique, or "Product not found"."""
-    name = query.column_descriptions[0]["entity"].__name__
-    return session.exec(only_own(session, query)).first() or not_found(f"{name} not found")
+    found = session.exec(only_own(session, query)).first()
+    return found or not_found(f"{model_of(query).__name__} not found")
 
 
 def add(session: Session, row: M) -> M:

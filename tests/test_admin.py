@@ -135,8 +135,8 @@ def enter(browser: httpx2.Client, name: str, password: str = "Password1") -> htt
     return browser.post("/admin/login", data=data)
 
 
-def form_token(browser: httpx2.Client) -> str:
-    return found(r'name="csrf_token" value="([^"]+)"', browser.get("/admin/login").text)
+def form_token(browser: httpx2.Client, path: str = "/admin/login") -> str:
+    return found(r'name="csrf_token" value="([^"]+)"', browser.get(path).text)
 
 
 def is_let_in(browser: httpx2.Client) -> bool:
@@ -646,13 +646,9 @@ def act(
     browser: httpx2.Client, action: str, pks: str, back: str = "order/list", **more: str
 ) -> httpx2.Response:
     """Do what a button of an order's page does, or a choice in the list with these chosen."""
-    token = form_token_of(browser.get("/admin/order/list"))
+    token = form_token(browser, "/admin/order/list")
     data = {"csrf_token": token, "pks": pks, "back": back} | more
     return browser.post(f"/admin/order/actions/{action}", data=data)
-
-
-def form_token_of(page: httpx2.Response) -> str:
-    return found(r'name="csrf_token" value="([^"]+)"', page.text)
 
 
 def told_on(browser: httpx2.Client, path: str) -> str:

@@ -94,14 +94,12 @@ class Admin(sqladmin.Admin):
     async def delete(self, request: Request) -> Response:
         """Delete these rows or, if one of them cannot be, none, and say why not."""
         check_token(request.headers.get("X-CSRF-Token"))
-        ids = request.query_params.get("pks", "").split(",")
-        if not all(map(is_id, ids)):
-            raise HTTPException(400, "There is nothing to delete")
+        ids = ids_in(request.query_params.get("pks", ""), "There is nothing to delete")
         view = self.view_of(request)
         if not (view.can_delete and view.is_accessible(request)):
             raise HTTPException(403)
         try:
-            await call(self.database, request, view.routes[2], {}, *map(int, ids))
+            await call(self.database, request, view.routes[2], {}, *ids)
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
         return Response(status_code=204)
@@ -110,13 +108,11 @@ class Admin(sqladmin.Admin):
     async def act(self, request: Request) -> Response:
         """Do what an action does with these rows or, if one of them refuses, with none."""
         form, view = await sent_form(request), self.view_of(request)
-        name, ids = request.path_params["action"], str(form.get("pks", "")).split(",")
+        name = request.path_params["action"]
         action = next((action for action in view.actions if action.name == name), None)
         if not action or not view.is_accessible(request):
             raise HTTPException(404)
-        if not all(map(is_id, ids)):
-            raise HTTPException(400, "No row is chosen")
-        rows = sorted({*map(int, ids)})
+        rows = sorted({*ids_in(str(form.get("pks", "")), "No row is chosen")})
         try:
             await call(self.database, request, action.route, {}, *rows, **action.values)
         except RefusedError as error:
@@ -172,6 +168,14 @@ class Admin(sqladmin.Admin):
         )
         page.headers.update(headers)
         return page
+
+
+def ids_in(sent: str, none: str) -> list[int]:
+    """The ids that a list's boxes send, with commas; 400, with the sentence, for anything else."""
+    ids = sent.split(",")
+    if not all(map(is_id, ids)):
+        raise HTTPException(400, none)
+    return [*map(int, ids)]
 
 
 class DashboardView(BaseView):

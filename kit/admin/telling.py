@@ -3,12 +3,13 @@
 from urllib.parse import quote, unquote
 
 from fastapi import Request, Response
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.access import cookie, cookies_of
 from kit.admin.log_in import set_cookie
 
-LOOKS = {"done": "success", "refused": "danger"}
+LOOKS = DONE, REFUSED = "success", "danger"
 LONGEST = 500  # characters of a sentence: a browser keeps no cookie of over 4,096 bytes
 
 
@@ -21,19 +22,16 @@ class Telling:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         sent = cookies_of(request).get(cookie(request, "told"), "")
-        kind, _, told = unquote(sent).partition(" ")
-        request.state.told, request.state.told_look = told, LOOKS.get(kind, "info")
+        look, _, told = unquote(sent).partition(" ")
+        request.state.told, request.state.told_look = told, look if look in LOOKS else "info"
         request.state.next_told = ""
 
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer, is_page = (
-                    Response(),
-                    b"text/html" in dict(message["headers"]).get(b"content-type", b""),
-                )
+                answer, headers = Response(), Headers(raw=message["headers"])
                 if request.state.next_told:
                     set_cookie(request, answer, "told", quote(request.state.next_told), 60)
-                elif sent and is_page:
+                elif sent and headers.get("content-type", "").startswith("text/html"):
                     set_cookie(request, answer, "told", "", 0)
                 cookies = [h for h in answer.raw_headers if h[0] == b"set-cookie"]
                 message = {**message, "headers": [*message["headers"], *cookies]}
@@ -44,5 +42,4 @@ class Telling:
 
 def tell(request: Request, sentence: str, *, refused: bool = False) -> None:
     """Have the next page say this."""
-    kind = "refused" if refused else "done"
-    request.state.next_told = f"{kind} {sentence[:LONGEST]}"
+    request.state.next_told = f"{REFUSED if refused else DONE} {sentence[:LONGEST]}"

@@ -55,8 +55,8 @@ class AdminView(ModelView):
     not done; `may_delete` says of which rows it is. `actions` are what else can be done with one.
     `column_filters` are columns, or filters. A relation that `details` names is shown with the
     row, and so are the tables that `panels` gives for its id; below these are the newest rows of
-    other pages that refer to it. With a `file` the list can be
-    exported and imported. What `column_...` means beside these is in sqladmin's manual.
+    other pages that refer to it. With a `file` the list can be exported and imported. What
+    `column_...` means beside these is in sqladmin's manual.
     """
 
     routes: ClassVar[tuple[Any, Any, Any]] = None, None, None
@@ -180,13 +180,11 @@ class AdminView(ModelView):
         return stmt.where(or_(*found))
 
     async def details_context(self, request: Request) -> dict[str, Any]:
-        id = request.path_params["pk"]
-        if not is_id(id):
-            raise HTTPException(404)
+        id = int(request.path_params["pk"])  # of the row, which has been found
 
         def tables(session: Session) -> list[Table]:
-            referring = [view.rows_of(session, column, int(id)) for view, column in self.referring]
-            return [*self.panels(session, int(id)), *referring]
+            referring = [view.rows_of(session, column, id) for view, column in self.referring]
+            return [*self.panels(session, id), *referring]
 
         return {"panels": await self.database.reader.do(request, tables)}
 
