@@ -23,6 +23,7 @@ from kit import (
     AsyncReading,
     Bodies,
     Database,
+    History,
     LogIns,
     Migrations,
     Name,
@@ -30,7 +31,7 @@ from kit import (
     OnceSession,
     read_settings,
 )
-from models import IdempotencyKey, User
+from models import Account, Change, IdempotencyKey, Order, Product, User
 
 
 class Settings(kit.Settings):
@@ -59,6 +60,9 @@ WriteLong = Annotated[Session, Depends(long_session)]
 Once = Annotated[Session, Depends(once_session)]
 # For `async def`: each statement for itself, and no writing.
 AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
+
+# Of these, each change is a row of `Change`.
+history = History(Change, User, Product, Order, Account, days=settings.history_days)
 
 access = Access(database, User)
 log_ins = LogIns(access, User.username_key, User.email)

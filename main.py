@@ -4,7 +4,7 @@ Sections, in the same order here, in models.py, in the tests and in docs/api.md:
 
     items          the smallest entity: the one to copy
     users, categories, products, orders, notifications, posts, tags,
-    accounts, transfers, payments
+    accounts, transfers, payments, changes
     service        the root, health, log-in and log-out
     admin          pages for the shopkeeper: forms that do what the routes do, a dashboard
     command line   serve, migrate, createsuperuser, demo, backup
@@ -118,6 +118,7 @@ from models import (
     CategoryStats,
     CategoryTree,
     CategoryUpdate,
+    Change,
     DailyOrders,
     DatabaseHealth,
     DeactivatedCount,
@@ -779,7 +780,8 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     )
     if order.total_amount > MAX_MONEY:
         bad_request("Order total too large")
-    add_to(session, Product.stock_quantity, {line.product_id: -line.quantity for line in lines})
+    sold = [(products[line.product_id], -line.quantity) for line in lines]
+    add_to(session, Product.stock_quantity, sold)
     add(session, order)
     embed(order, lines=insert_rows(session, lines, order_id=order.id))
     notify(session, order, f"Order {order.order_number} was placed")
@@ -919,7 +921,8 @@ def undo_order(session: Session, order: Order) -> None:
     for line in lines:
         if products[line.product_id].stock_quantity + line.quantity > MAX_STOCK:
             bad_request(f"Too much stock of '{products[line.product_id].name}'")
-    add_to(session, Product.stock_quantity, {line.product_id: line.quantity for line in lines})
+    returned = [(products[line.product_id], line.quantity) for line in lines]
+    add_to(session, Product.stock_quantity, returned)
     refund(session, order)
 
 
@@ -1298,6 +1301,30 @@ def refund(session: Session, order: Order) -> None:
     for payment in payments:
         accounts[payment.account_id].balance += payment.amount
         payment.refunded_at = now()
+
+
+# Changes --------------------------------------------------------------------------------
+
+
+@app.get("/changes/", dependencies=[Superuser])
+def list_changes(
+    session: Read,
+    paging: Paged,
+    sort: Annotated[str, sortable("id")] = "-id",
+    entity: Annotated[Search | None, Query(description="The table, such as `product`.")] = None,
+    id: Annotated[Id | None, Query(description="That of the row.")] = None,
+) -> list[Change]:
+    """Who changed users, products, orders and accounts, what and when: newest first.
+
+    Kept for HISTORY_DAYS. A field is there `before` and `after`, but for a password, of which it
+    is told only that it was changed.
+    """
+    query = select(Change).where(col(Change.created_at) > db.history.oldest())
+    if entity is not None:
+        query = query.where(Change.entity == entity)
+    if id is not None:
+        query = query.where(Change.entity_id == id)
+    return page(session, query, paging, sort)
 
 
 # Service --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Every section reads the same way:
     ThingRead     only where an answer embeds related rows, or sums rows up
 
 Sections: items, users, categories, products, orders, notifications, posts, tags, accounts,
-transfers, payments, service, stored answers.
+transfers, payments, changes, service, stored answers.
 
 A type such as `Name` says the same to the API and to the database: at most 200 characters in JSON
 and in the column. What only the database needs is in its `Field(...)` (`unique`, `foreign_key`)
@@ -41,6 +41,7 @@ from kit import (
     NO_NUL,
     PLAIN,
     Balance,
+    ChangeRow,
     Created,
     Credentials,
     Email,
@@ -678,6 +679,13 @@ class PaymentCreate(Schema):
 
 class NewPayment(PaymentCreate):
     order_id: Id
+
+
+# Changes --------------------------------------------------------------------------------
+
+
+class Change(ChangeRow, table=True):
+    pass
 
 
 # Service --------------------------------------------------------------------------------

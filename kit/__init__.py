@@ -41,6 +41,7 @@ from kit.fields import (
 )
 from kit.files import TableFile
 from kit.filling import Filling, Total, filling
+from kit.history import ChangeRow, History
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts
 from kit.log_ins import LogIn, LogIns

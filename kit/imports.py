@@ -14,6 +14,7 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from kit.exchanges import Exchange, Owners, Places
+from kit.history import ChangeKind, histories
 from kit.lines import Line, Lines
 from kit.search import free_slug
 from kit.targets import KEPT, Row, Target, Unique
@@ -96,6 +97,7 @@ class Import:
                 (updates if old else inserts).append(new)
         self.exchange.move()
         self.store(inserts, updates)
+        self.note([row[self.target.key] for row in (*updates, *inserts)], olds)
         self.settle([*updates, *inserts])
 
     def news(self, batch: dict[Any, Line], olds: Mapping[Any, Row]) -> dict[Any, Row]:
@@ -196,6 +198,16 @@ class Import:
                 target.on_change(self.session, [row["id"] for row in updates])
         if inserts:
             self.execute(insert(target.table), inserts)
+
+    def note(self, keys: list[Any], olds: Mapping[Any, Row]) -> None:
+        """Note in the history what these rows were and are."""
+        model, before = self.target.model, self.exchange.before
+        if keys and (history := histories.get(model)):
+            for row in self.execute(self.target.locked, {"keys": keys}).mappings():
+                key = row[self.target.key]
+                old, new = before(key, olds.get(key)), before(key, dict(row)) or {}
+                kind = ChangeKind.updated if old else ChangeKind.created
+                history.note(model, kind, [(row["id"], old or {}, new)])
 
     def settle(self, rows: list[Row]) -> None:
         """Have lines that waited for these rows refer to them."""

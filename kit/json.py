@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -74,3 +75,10 @@ async def sent_json(request: Request) -> Any:
     except ClientDisconnect:
         raise HTTPException(400, "The body did not come whole") from None
     return body or Undefined
+
+
+def json_value(value: Any) -> float | str:
+    """A value as it is in the JSON of every answer, where JSON has no such type."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

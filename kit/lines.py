@@ -21,13 +21,12 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import MISSING, TypeAdapter, ValidationError
 
-from kit.json import exact_json
+from kit.json import exact_json, json_value
 from kit.problems import invalid, sentence_of
 from kit.uploads import FileFormat, Upload
 
@@ -93,13 +92,6 @@ class Column(NamedTuple):
     def value(self, cell: str) -> Any:
         """What a cell says; MISSING for nothing, where nothing is no value."""
         return self.read(cell) if cell else None if self.is_nullable else MISSING
-
-
-def json_value(value: Any) -> float | str:
-    """A value as it is in the JSON of every answer, where JSON has no such type."""
-    if isinstance(value, Decimal):
-        return float(value)
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
 # Writing

@@ -18,10 +18,10 @@ from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 
-from kit.changes import store_change
 from kit.problems import MisuseError
 from kit.tables import Entity
 from kit.transactions import ONLY_READS, note_connection
+from kit.updates import store_change
 
 E = TypeVar("E", bound=Entity)
 M = TypeVar("M", bound=Callable[..., Any])

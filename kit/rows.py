@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar, cast
 
 from fastapi import HTTPException
@@ -142,14 +142,21 @@ def insertion(model: Any) -> tuple[Any, list[str], set[str]]:
     return statement, columns, set(mapper.relationships.keys())
 
 
-def add_to(session: Session, column: Any, changes: Mapping[int, Any]) -> None:
-    """Add to a number of some rows, by their ids, with one statement that counts their versions.
+def add_to(session: Session, column: Any, changes: Sequence[tuple[Any, Any]]) -> None:
+    """Add to a number of some rows, with one statement that counts their versions.
 
-    The rows should be locked; those that the session has keep the numbers that they had.
+    The rows should be locked. What listens for updates is told, as by the ORM.
     """
-    sent = {f"id_{n}": id for n, id in enumerate(changes)}
-    sent |= {f"by_{n}": change for n, change in enumerate(changes.values())}
-    session.connection().execute(addition(column.class_, column.key, len(changes)), sent)
+    name, connection, sent = column.key, session.connection(), dict[str, Any]()
+    for n, (row, change) in enumerate(changes):
+        sent |= {f"id_{n}": row.id, f"by_{n}": change}
+        setattr(row, name, getattr(row, name) + change)
+        state = instance_state(row)
+        state.mapper.dispatch.before_update(state.mapper, connection, state)
+        set_committed_value(row, name, getattr(row, name))
+        if hasattr(row, "version"):
+            set_committed_value(row, "version", row.version + 1)
+    connection.execute(addition(column.class_, name, len(changes)), sent)
 
 
 @functools.lru_cache(200)
@@ -206,10 +213,10 @@ def plain_insertion(model: Any) -> Any:
     return insert(model.__table__)
 
 
-def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
+def forget_some(session: Session, model: type[Entity], expired: Any, limit: int = 100) -> None:
     """Delete some of the rows that have expired, but none that another is deleting."""
     id = col(model.id)
-    some = select(id).where(expired).order_by(expired.left).limit(100)
+    some = select(id).where(expired).order_by(expired.left).limit(limit)
     some = some.with_for_update(skip_locked=True)
     if ids := session.exec(some).all():
         session.exec(delete(model).where(id.in_(ids)))

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     cors_origins: str = ""  # separated by commas
     root_path: str = ""  # what a proxy in front adds to every path, "/shop"
     max_body_size: int = Field(1024 * 1024, ge=1)  # bytes
+    history_days: int = Field(
+        90, ge=0, le=36_500
+    )  # for which changes are kept; 0: none are written
     app_name: Name = "API"
     debug: bool = False
 

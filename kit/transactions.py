@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ MOST_ATTEMPTS = 50
 
 Work = Callable[[], Any]
 
+at_work: ContextVar[Session] = ContextVar("at_work")  # whose transaction a thread is in
+
 
 @dataclass(eq=False, slots=True)
 class Transaction:
@@ -44,6 +47,8 @@ class Transaction:
     asked_for: list[tuple[Any, str | None]] = field(default_factory=list)  # see `on_condition`
     retry_on: set[str] = field(default_factory=set)  # fields, see `retry_on_conflict`
     missing: dict[str, str] = field(default_factory=dict)  # see `expect_missing`
+    changes: list[dict[str, Any]] = field(default_factory=list)  # not stored yet, see `History`
+    store_changes: Callable[[Session], None] | None = None
     connection: Any = None  # the driver's, while it is in use
     committing: bool = False
     abandoned: bool = False  # nobody waits for it any more
@@ -65,7 +70,7 @@ def transact_borrowed(work: Work, session: Session) -> Any:
     """Do the work of a session that somebody else has made, and that is theirs to close."""
     expires, session.expire_on_commit = session.expire_on_commit, False  # see Connections.session
     try:
-        result = work()
+        result = done(work, session)
         session.commit()
     except BaseException as error:
         session.rollback()
@@ -149,8 +154,7 @@ def attempt_once(work: Work, session: Session) -> Any:
     transaction.retry_on, transaction.committing = set(), False
     with session:
         try:
-            result = work()
-            session.flush()
+            result = done(work, session)
             if transaction.abandoned:  # do not commit what a client was told has failed
                 raise BusyError(SILENT)
             transaction.committing = True
@@ -159,6 +163,20 @@ def attempt_once(work: Work, session: Session) -> Any:
             return result
         finally:
             transaction.connection = None  # before another session gets it
+
+
+def done(work: Work, session: Session) -> Any:
+    """What comes of the work, when all of it but the commit is done."""
+    transaction, token = transaction_of(session), at_work.set(session)
+    transaction.changes, transaction.store_changes = [], None
+    try:
+        result = work()
+        session.flush()
+        if transaction.store_changes:
+            transaction.store_changes(session)
+        return result
+    finally:
+        at_work.reset(token)
 
 
 def retry_on_conflict(session: Session, field: str) -> None:

@@ -20,7 +20,7 @@ ROOMS = {
     if path != HOME / "kit" / "__init__.py"
 }
 FOREIGN = {"main", "models", "db", "tests", "conftest", "databases", "servers"}
-OWN = {"idempotency_key", "log_in_failures"}  # the kit's own tables
+OWN = {"change", "idempotency_key", "log_in_failures"}  # the kit's own tables
 TABLES = {name for name in SQLModel.metadata.tables if name not in OWN}
 ENTITIES = {
     name

@@ -197,12 +197,13 @@ def test_numbers_of_several_rows_are_added_to_by_one_statement(
         more = {"price": Decimal(1), "stock_quantity": 5}
         session.add(Product(name=name, slug=name, sku=name, **more))
     session.commit()
+    rows = {row.id: row for row in session.exec(select(Product))}
     sent.clear()
-    add_to(session, Product.stock_quantity, {1: -2, 3: 7})
-    add_to(session, Product.price, {2: Decimal("0.50")})
+    add_to(session, Product.stock_quantity, [(rows[1], -2), (rows[3], 7)])
+    add_to(session, Product.price, [(rows[2], Decimal("0.50"))])
     assert len(sent) == 2
     session.commit()
     with Session(db.database.writer.engine) as other:
-        rows = other.exec(select(Product).order_by(Product.id)).all()
-    found = [(row.stock_quantity, row.price, row.version) for row in rows]
+        stored = other.exec(select(Product).order_by(Product.id)).all()
+    found = [(row.stock_quantity, row.price, row.version) for row in stored]
     assert found == [(3, Decimal(1), 2), (5, Decimal("1.50"), 2), (12, Decimal(1), 2)]

@@ -1,0 +1,195 @@
+"""Who changed what and when: rows that are written in the transaction of the change.
+
+Told are changes that a request makes in tables of a `History`, by whatever way: a row by the ORM
+or by `rows`, many by `update` and `delete`, lines of a file, and what a deletion takes along by
+ON DELETE CASCADE. Not what the database changes by itself in another way (ON DELETE SET NULL).
+What a column hides from answers (`exclude=True`) is not told, nor when a row was changed last; of
+a password, that it was changed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Connection, Index, event, insert, select, type_coerce
+from sqlalchemy.orm import Mapper, ORMExecuteState, attributes
+from sqlmodel import Field, Session, col
+
+from kit.fields import choice, now
+from kit.json import json_value
+from kit.loading import WriteSession
+from kit.rows import forget_some
+from kit.tables import Created, Entity, Timestamps, Versioned, has_changed
+from kit.transactions import at_work, transaction_of
+
+BATCH = 500  # rows
+UNTOLD = {"id", *Versioned.model_fields, *Timestamps.model_fields}
+SECRETS = {"password_hash": "password"}
+
+Values = Mapping[str, Any]
+Rows = list[tuple[int, Values, Values]]  # ids, and the fields before and after
+
+
+class ChangeKind(StrEnum):
+    created = "created"
+    updated = "updated"
+    deleted = "deleted"
+
+
+class ChangeRow(Created, Entity):
+    """A change of a row. The table that a service makes of it is the first of a `History`."""
+
+    __tablename__ = "change"
+    __table_args__ = (Index(None, "entity", "entity_id", "id"), Index(None, "created_at"))
+
+    entity: str = Field(max_length=50)  # the table
+    entity_id: int
+    kind: ChangeKind = Field(sa_type=choice(ChangeKind))
+    user_id: int | None = None  # who made it; nobody in particular in open mode
+    fields: dict[str, dict[str, Any]] = Field(default={}, sa_type=JSON)  # each before and after
+
+    def __str__(self) -> str:
+        return f"{self.entity} {self.entity_id} {self.kind}"
+
+
+histories: dict[Any, "History"] = {}  # by model
+
+
+class History:
+    """The changes of some tables, each kept for so many days; with 0 days none are written."""
+
+    def __init__(self, table: Any, *models: Any, days: int) -> None:
+        self.table, self.days = table, days
+        self.models = models if days else ()
+        self.written = 0  # since some were looked for that are too old
+        self.told = {model: told_of(model) for model in self.models}
+        histories.update(dict.fromkeys(self.models, self))
+        for model in self.models:
+            event.listen(model, "after_insert", self.on_insert)
+            event.listen(model, "before_update", self.on_update)
+            event.listen(model, "before_delete", self.on_delete)
+        if days:
+            event.listen(WriteSession, "do_orm_execute", self.on_many)
+
+    def on_insert(self, _: Mapper[Any], __: Connection, row: Any) -> None:
+        self.note(type(row), ChangeKind.created, [(row.id, {}, row.__dict__)])
+
+    def on_update(self, _: Mapper[Any], __: Connection, row: Any) -> None:
+        names = [name for name in self.told[type(row)] if has_changed(row, name)]
+        before = {name: before_change(row, name) for name in names}
+        after = {name: row.__dict__[name] for name in names}
+        for name in SECRETS.keys() & row.__dict__.keys():
+            if has_changed(row, name):
+                before[SECRETS[name]] = after[SECRETS[name]] = None
+        self.note(type(row), ChangeKind.updated, [(row.id, before, after)])
+
+    def on_delete(self, _: Mapper[Any], __: Connection, row: Any) -> None:
+        self.note_deleted(type(row), col(type(row).id) == row.id)
+
+    def on_many(self, state: ORMExecuteState) -> None:
+        """Note what an UPDATE or DELETE is going to change."""
+        model = state.bind_mapper.class_ if state.bind_mapper else None
+        if model not in self.told or not (state.is_update or state.is_delete):
+            return
+        statement: Any = state.statement
+        if state.is_delete:
+            self.note_deleted(model, statement.whereclause)
+            return
+        # `_values` alone says what it sets: see tests/kit/test_history.py.
+        sent = {getattr(c, "key", c): value for c, value in statement._values.items()}
+        sets = {name: sent[name] for name in self.told[model] if name in sent}
+        for rows in self.batches(model, statement.whereclause, sets) if sets else ():
+            told: Rows = [
+                (row["id"], {n: row[n] for n in sets}, {n: row[f"new_{n}"] for n in sets})
+                for row in rows
+            ]
+            self.note(model, ChangeKind.updated, told)
+
+    def note_deleted(self, model: Any, condition: Any) -> None:
+        """Note that these rows go, and with them those that refer to them by ON DELETE CASCADE."""
+        for rows in self.batches(model, condition):
+            self.note(model, ChangeKind.deleted, [(row["id"], row, {}) for row in rows])
+            for other in self.models:
+                for column in other.__table__.columns:
+                    keys = [k for k in column.foreign_keys if k.references(model.__table__)]
+                    if any(key.ondelete == "CASCADE" for key in keys):
+                        self.note_deleted(other, column.in_([row["id"] for row in rows]))
+
+    def batches(
+        self, model: Any, condition: Any, sets: Values | None = None
+    ) -> Iterator[Sequence[Any]]:
+        """The rows that a condition finds, locked, with what these values will be in each."""
+        session, columns = at_work.get(None), model.__table__.columns
+        values = [columns[name] for name in self.told[model]]
+        for name, value in (sets or {}).items():
+            values.append(type_coerce(value, columns[name].type).label(f"new_{name}"))
+        query = select(columns.id, *values).order_by(columns.id).limit(BATCH).with_for_update()
+        query = query if condition is None else query.where(condition)
+        last = 0
+        while session:  # else it is no request
+            after = query.where(columns.id > last)
+            if not (rows := session.connection().execute(after).mappings().all()):
+                break
+            yield rows
+            last = rows[-1]["id"]
+
+    def note(self, model: Any, kind: ChangeKind, rows: Rows) -> None:
+        """Keep changes of rows until the end of the transaction, of which each says its own."""
+        if (session := at_work.get(None)) is None:  # no request
+            return
+        transaction = transaction_of(session)
+        place = {"entity": model.__tablename__, "kind": kind}
+        place["user_id"] = transaction.context.caller.id or None
+        for id, before, after in rows:
+            if fields := differences([*self.told[model], *SECRETS.values()], before, after):
+                transaction.changes.append({**place, "entity_id": id, "fields": fields})
+        transaction.store_changes = self.store
+        if len(transaction.changes) >= BATCH:
+            self.store(session)
+
+    def store(self, session: Session) -> None:
+        """Write what was noted; and delete as many that are too old."""
+        transaction = transaction_of(session)
+        rows, transaction.changes = transaction.changes, []
+        if not rows:
+            return
+        time = now()
+        session.connection().execute(
+            insert(self.table), [{**row, "created_at": time} for row in rows]
+        )
+        self.written += len(rows)
+        if self.written >= 100:
+            self.written = 0
+            forget_some(
+                session, self.table, col(self.table.created_at) < self.oldest(), limit=BATCH
+            )
+
+    def oldest(self) -> Any:
+        return now() - timedelta(days=self.days)
+
+
+def before_change(row: Entity, name: str) -> Any:
+    """The value that a field had when the row was loaded."""
+    return next(iter(attributes.get_history(row, name).deleted or ()), None)
+
+
+def told_of(model: Any) -> list[str]:
+    """The fields whose values are told."""
+    infos = model.model_fields.items()
+    return [name for name, info in infos if not info.exclude and name not in UNTOLD]
+
+
+def differences(names: Iterable[str], before: Values, after: Values) -> dict[str, dict[str, Any]]:
+    """The fields that differ, each before and after."""
+    return {
+        name: {"before": as_json(before.get(name)), "after": as_json(after.get(name))}
+        for name in names
+        if before.get(name) != after.get(name) or name in SECRETS.values() & after.keys()
+    }
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON has it."""
+    is_json = value is None or isinstance(value, bool | int | str | list | dict)
+    return value if is_json else json_value(value)
