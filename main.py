@@ -1605,6 +1605,14 @@ class PaymentAdmin(AdminView, model=Payment):
     routes = pay_order, None, None
 
 
+class ChangeAdmin(AdminView, model=Change):
+    icon = "fa-solid fa-clock-rotate-left"
+    column_labels = {"entity": "Of", "entity_id": "Its ID", "what": "Fields"}
+    column_list = ["created_at", "entity", "entity_id", "kind", "what", "user_id"]
+    column_filters = ["kind", "created_at"]
+    column_formatters_detail = {"fields": lambda change, _: change.what}
+
+
 def dashboard(session: Session) -> Dashboard:
     """What the first page shows, as the API tells it."""
     days = [(f"{day.date:%d %b}", day) for day in list_daily_orders(session, 30)]

@@ -8,9 +8,9 @@ a password, that it was changed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, Connection, Index, event, insert, select, type_coerce
 from sqlalchemy.orm import Mapper, ORMExecuteState, attributes
@@ -49,8 +49,21 @@ class ChangeRow(Created, Entity):
     user_id: int | None = None  # who made it; nobody in particular in open mode
     fields: dict[str, dict[str, Any]] = Field(default={}, sa_type=JSON)  # each before and after
 
-    def __str__(self) -> str:
-        return f"{self.entity} {self.entity_id} {self.kind}"
+    named_by: ClassVar[tuple[str, ...]] = ("entity",)
+
+    @property
+    def what(self) -> str:
+        """A line for each field: "Price: 10.00 → 12.50"."""
+        lines = []
+        for field, told in self.fields.items():
+            name = field.replace("_", " ").capitalize()
+            before, after = as_text(told["before"]), as_text(told["after"])
+            if self.kind != ChangeKind.updated:
+                lines.append(f"{name}: {after or before}")
+            else:
+                same = before == after  # of a secret
+                lines.append(f"{name} changed" if same else f"{name}: {before} → {after}")
+        return "\n".join(lines)
 
 
 histories: dict[Any, "History"] = {}  # by model
@@ -165,8 +178,15 @@ class History:
                 session, self.table, col(self.table.created_at) < self.oldest(), limit=BATCH
             )
 
-    def oldest(self) -> Any:
+    def oldest(self) -> datetime:
+        """Since when changes are kept."""
         return now() - timedelta(days=self.days)
+
+    def newest_of(self, session: Session, model: Any, id: int) -> Sequence[Any]:
+        """The last ten changes of a row."""
+        query = select(self.table).where(self.table.entity == model.__tablename__)
+        query = query.where(self.table.entity_id == id, self.table.created_at > self.oldest())
+        return session.scalars(query.order_by(self.table.id.desc()).limit(10)).all()
 
 
 def before_change(row: Entity, name: str) -> Any:
@@ -187,6 +207,15 @@ def differences(names: Iterable[str], before: Values, after: Values) -> dict[str
         for name in names
         if before.get(name) != after.get(name) or name in SECRETS.values() & after.keys()
     }
+
+
+def as_text(value: Any) -> str:
+    """A value for people; of a JSON number with decimals, it is money."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 def as_json(value: Any) -> Any:

@@ -73,7 +73,7 @@ class Admin(sqladmin.Admin):
             self.add_view(kind)
         views = [view for view in self.views if isinstance(view, AdminView)]
         for view in views:
-            view.connect(database, views)
+            view.connect(database, log_ins.access.users, views)
         app.file_paths |= {f"{self.base_url}/{view.identity}/import" for view in views if view.file}
 
     @login_required

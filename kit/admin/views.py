@@ -28,6 +28,7 @@ from kit.context import path_of
 from kit.database import Database
 from kit.fields import MoneyType
 from kit.files import TableFile
+from kit.history import histories
 from kit.search import contains
 from kit.tables import Versioned
 
@@ -92,9 +93,9 @@ class AdminView(ModelView):
             labels[path] = self.label(path.split(".")[-2])
         self._column_labels = labels
 
-    def connect(self, database: Database, views: Iterable["AdminView"]) -> None:
+    def connect(self, database: Database, users: Any, views: Iterable["AdminView"]) -> None:
         """Have pages link to these, and look up in them what fields such as tag_ids name."""
-        self.database = database
+        self.database, self.users = database, users
         by_table, found = {view._mapper.local_table: view for view in views}, {}
         for column in self._mapper.columns:
             for key in column.foreign_keys:
@@ -184,7 +185,7 @@ class AdminView(ModelView):
 
         def tables(session: Session) -> list[Table]:
             referring = [view.rows_of(session, column, id) for view, column in self.referring]
-            return [*self.panels(session, id), *referring]
+            return [*self.panels(session, id), *referring, *self.history_of(session, id)]
 
         return {"panels": await self.database.reader.do(request, tables)}
 
@@ -202,6 +203,20 @@ class AdminView(ModelView):
             for row in newest
         ]
         return Table(self.name_plural, [self.name, *labels], rows, columns=12)
+
+    def history_of(self, session: Session, id: int) -> list[Table]:
+        """The newest changes of the row, where these are kept."""
+        if not (history := histories.get(self.model)):
+            return []
+        newest = history.newest_of(session, self.model, id)
+        people = {change.user_id for change in newest} - {None}
+        found = session.scalars(select(self.users).where(self.users.id.in_(people)))
+        names = {user.id: str(user) for user in found}
+        rows = [
+            ("", (each.created_at, each.kind, each.what, names.get(each.user_id, each.user_id)))
+            for each in newest
+        ]
+        return [Table("History", ["Time", "Change", "Fields", "User"], rows, columns=12)]
 
     async def check_can_delete(self, request: Request, model: Any) -> bool:
         return await super().check_can_delete(request, model) and self.may_delete(model)
