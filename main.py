@@ -1310,11 +1310,11 @@ def refund(session: Session, order: Order) -> None:
 def list_changes(
     session: Read,
     paging: Paged,
-    sort: Annotated[str, sortable("id")] = "-id",
+    sort: Annotated[str, sortable("id")] = "id",
     entity: Annotated[Search | None, Query(description="The table, such as `product`.")] = None,
     id: Annotated[Id | None, Query(description="That of the row.")] = None,
 ) -> list[Change]:
-    """Who changed users, products, orders and accounts, what and when: newest first.
+    """List who changed users, products, orders and accounts, what and when.
 
     Kept for HISTORY_DAYS. A field is there `before` and `after`, but for a password, of which it
     is told only that it was changed.
@@ -1608,7 +1608,7 @@ class PaymentAdmin(AdminView, model=Payment):
 class ChangeAdmin(AdminView, model=Change):
     icon = "fa-solid fa-clock-rotate-left"
     column_labels = {"entity": "Of", "entity_id": "Its ID", "what": "Fields"}
-    column_list = ["created_at", "entity", "entity_id", "kind", "what", "user_id"]
+    column_list = ["id", "created_at", "entity", "entity_id", "kind", "what", "user_id"]
     column_filters = ["kind", "created_at"]
     column_formatters_detail = {"fields": lambda change, _: change.what}
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, Connection, Index, event, insert, select, type_coerce
 from sqlalchemy.orm import Mapper, ORMExecuteState, attributes
 from sqlmodel import Field, Session, col
+from typing_extensions import TypedDict
 
 from kit.fields import choice, now
 from kit.json import json_value
@@ -37,6 +38,11 @@ class ChangeKind(StrEnum):
     deleted = "deleted"
 
 
+class FieldChange(TypedDict):
+    before: Any
+    after: Any
+
+
 class ChangeRow(Created, Entity):
     """A change of a row. The table that a service makes of it is the first of a `History`."""
 
@@ -47,7 +53,7 @@ class ChangeRow(Created, Entity):
     entity_id: int
     kind: ChangeKind = Field(sa_type=choice(ChangeKind))
     user_id: int | None = None  # who made it; nobody in particular in open mode
-    fields: dict[str, dict[str, Any]] = Field(default={}, sa_type=JSON)  # each before and after
+    fields: dict[str, FieldChange] = Field(default={}, sa_type=JSON)
 
     named_by: ClassVar[tuple[str, ...]] = ("entity",)
 
@@ -200,7 +206,7 @@ def told_of(model: Any) -> list[str]:
     return [name for name, info in infos if not info.exclude and name not in UNTOLD]
 
 
-def differences(names: Iterable[str], before: Values, after: Values) -> dict[str, dict[str, Any]]:
+def differences(names: Iterable[str], before: Values, after: Values) -> dict[str, FieldChange]:
     """The fields that differ, each before and after."""
     return {
         name: {"before": as_json(before.get(name)), "after": as_json(after.get(name))}

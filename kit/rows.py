@@ -218,5 +218,6 @@ def forget_some(session: Session, model: type[Entity], expired: Any, limit: int 
     id = col(model.id)
     some = select(id).where(expired).order_by(expired.left).limit(limit)
     some = some.with_for_update(skip_locked=True)
-    if ids := session.exec(some).all():
-        session.exec(delete(model).where(id.in_(ids)))
+    connection = session.connection()  # the session may have rows that it need not know yet
+    if ids := connection.scalars(some).all():
+        connection.execute(delete(model).where(id.in_(ids)))

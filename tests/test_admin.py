@@ -234,7 +234,7 @@ SECRETS = ("password_hash", "stamp", "username_key", "argon2")
 def test_every_entity_has_its_list_and_details(shop: httpx2.Client, entity: str) -> None:
     ids = rows_of(shop, f"/admin/{entity}/list", 0)
     assert "1" in ids
-    assert ids == sorted(ids, reverse=True)
+    assert ids == sorted(ids, key=int, reverse=True)
     page = shop.get(f"/admin/{entity}/details/1")
     assert page.status_code == 200, page.text
     assert Page(page.text).rows
@@ -254,7 +254,7 @@ def test_every_list_is_sorted_by_each_column_that_offers_it(
         up = rows_of(shop, f"{path}?sortBy={name}&sort=asc", 0)
         down = rows_of(shop, f"{path}?sortBy={name}&sort=desc", 0)
         assert sorted(up) == sorted(down)
-    assert rows_of(shop, f"{path}?sortBy=id&sort=asc", 0) == sorted(rows_of(shop, path, 0))
+    assert rows_of(shop, f"{path}?sortBy=id&sort=asc", 0) == sorted(rows_of(shop, path, 0), key=int)
 
 
 @pytest.mark.every_database

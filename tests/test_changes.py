@@ -18,7 +18,7 @@ pytestmark = pytest.mark.every_database
 
 def told(client: httpx2.Client, query: str = "", **headers: str) -> list[Json]:
     """The changes, newest first: of what, how, and the fields before and after."""
-    response = client.get(f"/changes/?limit=100&{query}", headers=headers)
+    response = client.get(f"/changes/?sort=-id&limit=100&{query}", headers=headers)
     assert response.status_code == 200, response.text
     return [
         (
@@ -56,7 +56,7 @@ def test_who_is_logged_in_is_named(
     close()
     root = log_in(client, "root")
     client.patch("/products/1", json={"price": 12.5}, headers=root)
-    change = client.get("/changes/?entity=product&id=1", headers=root).json()[0]
+    change = client.get("/changes/?entity=product&id=1&sort=-id", headers=root).json()[0]
     expected = {"price": {"before": 10.0, "after": 12.5}}
     assert (change["user_id"], change["fields"]) == (1, expected)
 

@@ -274,7 +274,7 @@ def test_the_last_of_a_repeated_parameter_counts(
 def test_following_the_links_visits_every_row_once(
     client: httpx2.Client, shop: None, path: str, sort: str
 ) -> None:
-    everything = rows_of(client.get(filled(path), params={"sort": sort}))
+    everything = rows_of(client.get(filled(path), params={"sort": sort, "limit": 100}))
     column = sort.removeprefix("-")
     key = [(row[column], row["id"]) for row in everything]
     assert key == sorted(key, reverse=sort.startswith("-"))
@@ -335,8 +335,9 @@ def insert(table: sa.Table, numbers: Iterable[int], column: str = "id") -> None:
 @pytest.mark.every_database
 @pytest.mark.parametrize(("path", "sort"), WALKS)
 def test_the_links_lead_once_to_what_stays_whatever_comes_and_goes(
-    client: httpx2.Client, path: str, sort: str
+    client: httpx2.Client, path: str, sort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(db.history, "days", 36_500)  # these rows are of long ago
     table, column = table_of(path), sort.removeprefix("-") or "stock_quantity"
     for each in SQLModel.metadata.sorted_tables:
         if each in with_parents(table) - {table}:

@@ -155,7 +155,7 @@ def some_value(name: str, type_: sa.types.TypeEngine[Any], n: int) -> Any:
         moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n)
         return moment if isinstance(type_, sa.DateTime) else moment.date()
     if isinstance(type_, sa.JSON):
-        return []
+        return {}
     if isinstance(type_, sa.Integer):
         return n
     if isinstance(type_, sa.Numeric):
