@@ -44,9 +44,10 @@ class Table:
 
     @property
     def numbers(self) -> list[bool]:
-        """Of each column, whether it holds numbers."""
+        """Of each column, whether it holds numbers, which stand to the right."""
         columns = zip(*(cells for _, cells in self.rows), strict=True)
-        return [all(type(cell) in (int, Decimal, NoneType) for cell in each) for each in columns]
+        kinds = ({type(cell) for cell in column} - {NoneType} for column in columns)
+        return [bool(found) and found <= {int, Decimal} for found in kinds]
 
 
 @dataclass
