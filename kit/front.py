@@ -114,9 +114,9 @@ class Paths:
         return {f"{mount.name}:": mount for mount in mounts}
 
 
-# Pages run what comes from here alone, and stand in no page of another site. What those of the
-# documentation have inline was written by the libraries that make them; those of the admin run
-# of it what has their nonce.
+# Pages run what comes from here alone, and stand in no page of another site. Those of the
+# documentation are alike for all and have nothing of what was sent, so theirs may be inline;
+# those of the admin run of it what has their nonce.
 POLICY = (
     "default-src 'self'; script-src 'self' {}; style-src 'self' 'unsafe-inline'; img-src 'self'"
     " data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self';"

@@ -1,11 +1,11 @@
 """Pages for anyone: the first one, the documentation and the icon, all of it from here."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
@@ -17,6 +17,7 @@ from kit.openapi import under
 
 HERE = Path(__file__).parent
 TEMPLATES = Jinja2Templates(HERE / "templates")
+LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
 QUALITY = re.compile(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)")
 
 
@@ -58,6 +59,25 @@ def quality(accept: str, kind: str) -> float:
     return next((told[name] for name in ranges if name in told), 0)
 
 
+class Parts(StaticFiles):
+    """What the documentation is made of, without the one thing that would come from elsewhere.
+
+    ReDoc has no option for the logo of its makers, which the browser would ask their site for.
+    """
+
+    def file_response(self, full_path: Any, *args: Any, **options: Any) -> Response:
+        response = super().file_response(full_path, *args, **options)
+        if Path(full_path).name != "redoc.standalone.js" or response.status_code != 200:
+            return response
+        kept = {name: response.headers[name] for name in ("etag", "last-modified")}
+        return Response(redoc_of(full_path), headers=kept, media_type="text/javascript")
+
+
+@functools.cache
+def redoc_of(path: Any) -> bytes:
+    return Path(path).read_bytes().replace(LOGO, b"data:,")
+
+
 def pages(app: FastAPI) -> list[BaseRoute]:
     """The documentation, for which FastAPI's own pages would ask a CDN, and the icon."""
 
@@ -65,28 +85,14 @@ def pages(app: FastAPI) -> list[BaseRoute]:
         return JSONResponse(under(context_of(request).prefix, app.openapi()))
 
     async def docs(request: Request) -> Response:
-        root = request.scope["root_path"]
-        return get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
-            title=app.title,
-            swagger_js_url=f"{root}/static/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}/static/swagger-ui.css",
-            swagger_favicon_url=f"{root}/favicon.ico",
-        )
+        return TEMPLATES.TemplateResponse(request, "docs.html", {"title": app.title})
 
     async def redoc(request: Request) -> Response:
-        root = request.scope["root_path"]
-        return get_redoc_html(
-            openapi_url=f"{root}/openapi.json",
-            title=app.title,
-            redoc_js_url=f"{root}/static/redoc.standalone.js",
-            redoc_favicon_url=f"{root}/favicon.ico",
-            with_google_fonts=False,
-        )
+        return TEMPLATES.TemplateResponse(request, "redoc.html", {"title": app.title})
 
     async def favicon(request: Request) -> Response:
         return FileResponse(HERE / "static" / "favicon.ico")
 
     shown = {"/openapi.json": openapi, "/docs": docs, "/redoc": redoc, "/favicon.ico": favicon}
-    static = Mount("/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="static")
+    static = Mount("/static", Parts(packages=[("fastapi_offline", "static")]), name="static")
     return [static, *(Route(path, page) for path, page in shown.items())]

@@ -44,7 +44,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"  # ReDoc wants it, and cannot be told not to
 expect.set_options(timeout=30_000)  # milliseconds: the machine may be busy
 WHEN_IDLE = "() => new Promise(done => requestIdleCallback(() => done()))"
 
@@ -84,15 +83,13 @@ def troubles(page: Page, shop: tuple[str, Json]) -> list[str]:
 def troubles_of(page: Page, address: str) -> list[str]:
     """What has gone wrong on the page so far, or has been asked of another machine.
 
-    ReDoc's logo is none of it as long as the Content-Security-Policy stops it, nor is what the
-    browser gives up when a page is left: a stream of events, an icon.
+    What the browser gives up when a page is left is none of it: a stream of events, an icon.
     """
     heard = list[str]()
 
     def on_console(message: ConsoleMessage) -> None:
-        stopped = LOGO in message.text and "violates" in message.text
         told_below = message.text.startswith("Failed to load resource")
-        if message.type in ("warning", "error") and not stopped and not told_below:
+        if message.type in ("warning", "error") and not told_below:
             heard.append(message.text)
 
     def on_error(error: Error) -> None:
@@ -100,16 +97,15 @@ def troubles_of(page: Page, address: str) -> list[str]:
 
     def on_request(request: Request) -> None:
         here = f"{address}/", f"blob:{address}/", "data:"
-        if request.url != LOGO and not request.url.startswith(here):
+        if not request.url.startswith(here):
             heard.append(f"elsewhere: {request.url}")
 
     def on_failure(request: Request) -> None:
-        is_given_up = request.failure == "net::ERR_ABORTED"
-        if (request.url, request.failure) != (LOGO, "csp") and not is_given_up:
+        if request.failure != "net::ERR_ABORTED":
             heard.append(f"failed: {request.url}: {request.failure}")
 
     def on_response(response: Response) -> None:
-        if response.status >= 400 or response.url == LOGO:
+        if response.status >= 400:
             heard.append(f"{response.status} {response.url.removeprefix(address)}")
 
     page.on("console", on_console)

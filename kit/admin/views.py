@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
+from types import NoneType
 from typing import Any, ClassVar, cast
 
 import wtforms
@@ -12,7 +14,6 @@ from markupsafe import Markup
 from sqladmin import ModelView
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.filters import BooleanFilter
-from sqladmin.formatters import BASE_FORMATTERS
 from sqlalchemy import Integer, or_, select
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import selectinload
@@ -34,7 +35,8 @@ from kit.tables import Versioned
 
 NUMBER = Markup('<span class="number">{}</span>')
 LONG = Markup('<span class="long">{}</span>')
-FORMATS = {**BASE_FORMATTERS, datetime: lambda time: f"{time:%Y-%m-%d %H:%M}"}
+# A whole number may be an id, which is shown as it is; one that is not stands to the right.
+FORMATS: dict[type, Any] = dict.fromkeys((NoneType, bool, datetime, Decimal, float), as_shown)
 
 
 def in_list(text: str) -> str:
