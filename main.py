@@ -152,6 +152,7 @@ from models import (
     PostViews,
     Product,
     ProductCreate,
+    ProductEdit,
     ProductPage,
     ProductRead,
     ProductUpdate,
@@ -1377,17 +1378,26 @@ def log_out(session: Write) -> None:
 BASKET_LINE = re.compile(r"([A-Za-z0-9-]+)(?:[\s,;]+([0-9]{1,5}))?")
 
 
+def edit_product(session: Session, product_id: int, data: ProductEdit) -> Product:
+    if not data.stock_change:
+        return update_product(session, product_id, data)
+    change = int(data.stock_change)
+    product = change_stock(session, product_id, StockChange(change=change))
+    if data.stock_quantity != product.stock_quantity - change:
+        bad_request("Enter another stock quantity or a change of stock, not both")
+    return product.sqlmodel_update(data.model_dump(exclude={"stock_quantity"}))
+
+
 def place_order(session: Session, data: NewOrder) -> Order:
-    items = []
-    for line in filter(None, map(str.strip, data.lines.splitlines())):
+    items: list[Any] = [*data.items]
+    for line in filter(None, map(str.strip, (data.lines or "").splitlines())):
         found = BASKET_LINE.fullmatch(line) or bad_request(f"This is no SKU and a number: {line}")
         sku, quantity = found.groups("1")
         product = session.exec(select(Product.id).where(Product.sku == sku.upper())).first()
         product = product or bad_request(f"No product has the SKU {sku}")
         items.append({"product_id": product, "quantity": quantity})
-    return create_order(
-        session, OrderCreate.model_validate(data.model_dump(exclude={"lines"}) | {"items": items})
-    )
+    order = data.model_dump(exclude={"lines"}) | {"items": items or bad_request("Choose a product")}
+    return create_order(session, OrderCreate.model_validate(order))
 
 
 def change_order(session: Session, order_id: int, data: StatusChange) -> Order | None:
@@ -1450,6 +1460,7 @@ class UserAdmin(AdminView, model=User):
     column_list = ["id", "username", "email", "full_name", "is_active", "is_superuser"]
     column_searchable_list = ["username", "email", "full_name"]
     column_filters = ["is_active", "is_superuser", "created_at"]
+    beside = staticmethod(lambda user: user.email)
     file = users_file
     routes = create_user, update_user, delete_user
 
@@ -1466,7 +1477,9 @@ class CategoryAdmin(AdminView, model=Category):
 
 class ProductAdmin(AdminView, model=Product):
     icon = "fa-solid fa-box"
-    column_labels = {"sku": "SKU"}
+    column_labels = {"sku": "SKU", "stock_change": "Change of stock"}
+    beside = staticmethod(lambda p: f"({p.sku}) · {p.price:,.2f} · {p.stock_quantity:,} left")
+    first_fields = ["name", "sku", "price", "stock_quantity", "stock_change", "category_id"]
     column_list = ["id", "name", "sku", "price", "stock_quantity", "category", "is_active"]
     column_searchable_list = ["name", "sku"]
     column_filters = [
@@ -1479,7 +1492,7 @@ class ProductAdmin(AdminView, model=Product):
         "category_id",
     ]
     file = products_file
-    routes = create_product, update_product, delete_product
+    routes = create_product, edit_product, delete_product
 
 
 def order_panels(session: Session, id: int) -> list[Table]:
@@ -1517,6 +1530,7 @@ def next_step(label: str, status: OrderStatus, asks: str = "") -> Action:
 
 class OrderAdmin(AdminView, model=Order):
     icon = "fa-solid fa-cart-shopping"
+    column_labels = {"items": "Products", "lines": "SKUs"}
     column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
     column_searchable_list = ["order_number", "user.username", "user.email", "user.full_name"]
     column_filters = ["status", "created_at"]

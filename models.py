@@ -283,6 +283,14 @@ class ProductUpdate(Partial, ProductBase):
     model_config = example(price=69.99)
 
 
+class ProductEdit(ProductUpdate):
+    """A product as the admin's form takes it."""
+
+    stock_change: Annotated[
+        str | None, spelled(r"^[+-]?[0-9]{1,9}$", "A whole number such as +5 or -3 only")
+    ] = Field(default=None, description="+5 or -3, in place of another stock quantity.")
+
+
 class ProductRead(Timestamps, ProductBase, Entity):
     category: Category | None
 
@@ -439,19 +447,16 @@ class DailyOrders(BaseModel):
     revenue: Sum
 
 
+class NewOrderLine(OrderLineCreate):
+    quantity: Quantity = 1
+
+
 class NewOrder(Schema):
-    """An order as the admin's form takes it."""
+    """An order as the admin's form takes it: products, SKUs or both."""
 
     user_id: Id
-    lines: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=5000,
-            description='A product on each line: its SKU and how many, as in "HEA-00001 2".',
-        ),
-        *FILLED,
-    ]
+    items: Annotated[list[NewOrderLine], Field(max_length=100)] = []
+    lines: OptionalText = Field(None, description='Or on each line a SKU and how many: "HEA-1 2".')
     shipping_address: OptionalNote = None
 
 

@@ -414,11 +414,13 @@ def test_what_is_secret_of_a_user_is_on_no_page(shop: httpx2.Client) -> None:
     ],
 )
 def test_names_are_looked_up_for_a_form(shop: httpx2.Client, lookup: str, text: str) -> None:
-    results = shop.get(f"/admin/{lookup}").json()["results"]
-    assert [row["text"] for row in results] == [text]
+    def names(lookup: str) -> list[str]:
+        results = shop.get(f"/admin/{lookup}").json()["results"]
+        return [row["text"] for row in results if row["id"] != "new"]
+
+    assert names(lookup) == [text]
     for term in ("%25", "_"):
-        lookup = re.sub("term=.*", f"term={term}", lookup)
-        assert shop.get(f"/admin/{lookup}").json()["results"] == []
+        assert names(re.sub("term=.*", f"term={term}", lookup)) == []
 
 
 # Forms
@@ -522,9 +524,12 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         ),
         needing("posts", "post/create", {"title": "x"}, "author_id", ""),
         needing(
-            "orders", "order/create", {"user_id": "1", "lines": "x" * 5001}, "lines", "at most 5000"
+            "orders",
+            "order/create",
+            {"user_id": "1", "lines": "x" * 10_001},
+            "lines",
+            "at most 10000",
         ),
-        needing("orders", "order/create", {"user_id": "1", "lines": " "}, "lines", "white space"),
         needing("orders", "order/edit/1", {"status": "odd"}, "status", "Not a valid choice"),
         needing(
             "accounts",

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import sqladmin
 from fastapi import HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from sqladmin import BaseView, expose
 from sqladmin.authentication import login_required
 from sqlmodel import Session
@@ -65,6 +65,8 @@ class Admin(sqladmin.Admin):
         self.admin.add_exception_handler(405, self.on_wrong_method)
         act = "/{identity}/actions/{action}"
         self.admin.router.add_route(act, self.act, methods=["POST"], name="act")
+        new = "/{identity}/pick-new"
+        self.admin.router.add_route(new, self.pick_new, methods=["POST"], name="pick_new")
         for route in cast(Any, self.admin.routes):
             if route.name == "logout":  # with a GET it would be a link, or an image, of any page
                 route.methods = {"POST"}
@@ -123,6 +125,28 @@ class Admin(sqladmin.Admin):
         back, index = str(form.get("back", "")), request.url_for("admin:index").path
         own = back if back.startswith(f"{view.identity}/") else f"{view.identity}/list"
         return RedirectResponse(f"{index}{own}", 303)
+
+    @login_required
+    async def ajax_lookup(self, request: Request) -> Response:
+        """What a picker offers, also before anything is typed."""
+        view, asked = self.view_of(request), request.query_params
+        look_up = view.look_ups.get(asked.get("name", ""))
+        if not look_up or not view.is_accessible(request):
+            raise HTTPException(404)
+        return JSONResponse({"results": await look_up.choices(request, asked.get("term", ""))})
+
+    @login_required
+    async def pick_new(self, request: Request) -> Response:
+        """Make a row of the name that was typed in a picker, or say why not."""
+        form, view = await sent_form(request), self.view_of(request)
+        if not view.new_by or not view.is_accessible(request):
+            raise HTTPException(404)
+        sent = {view.new_by: str(form.get("name", ""))}
+        try:
+            row = await call(self.database, request, view.routes[0], sent)
+        except RefusedError as error:
+            return PlainTextResponse(str(error), 409)
+        return JSONResponse({"id": str(row.id), "text": str(row)})
 
     @login_required
     async def export(self, request: Request) -> Response:

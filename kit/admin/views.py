@@ -11,8 +11,8 @@ import wtforms
 from fastapi import HTTPException, Request
 from jinja2.filters import do_striptags as striptags
 from markupsafe import Markup
+from pydantic import BaseModel
 from sqladmin import ModelView
-from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.filters import BooleanFilter
 from sqlalchemy import Integer, or_, select
 from sqlalchemy import inspect as inspect_model
@@ -23,8 +23,10 @@ from kit.admin.actions import Action
 from kit.admin.calls import body_type, call
 from kit.admin.dashboard import Table, as_shown
 from kit.admin.filters import RelatedFilter, SeveralFilter, is_id, time_filter
-from kit.admin.forms import BodyForm, field_for, kind_of
+from kit.admin.forms import BodyForm, field_for, kind_of, row_of
 from kit.admin.log_in import current
+from kit.admin.pickers import LookUp
+from kit.admin.rows_field import RowsField
 from kit.context import path_of
 from kit.database import Database
 from kit.fields import MoneyType
@@ -56,6 +58,8 @@ class AdminView(ModelView):
 
     `routes` are the functions to create, to update and to delete a row, or None where that is
     not done; `may_delete` says of which rows it is. `actions` are what else can be done with one.
+    Where one is chosen, `beside` says of it what stands beside its name. Of the fields of a form
+    those in `first_fields` come first.
     `column_filters` are columns, or filters. A relation that `details` names is shown with the
     row, and so are the tables that `panels` gives for its id; below these are the newest rows of
     other pages that refer to it. With a `file` the list can be exported and imported. What
@@ -64,6 +68,8 @@ class AdminView(ModelView):
 
     routes: ClassVar[tuple[Any, Any, Any]] = None, None, None
     actions: ClassVar[Sequence[Action]] = ()
+    beside: ClassVar[Any] = staticmethod(lambda row: "")
+    first_fields: ClassVar[Sequence[str]] = ()
     details: ClassVar[Collection[str]] = ()
     may_delete: ClassVar[Any] = staticmethod(bool)
     panels: ClassVar[Any] = staticmethod(lambda session, id: [])
@@ -107,10 +113,13 @@ class AdminView(ModelView):
             view = by_table.get(relation.target)
             if not view:
                 self._non_link_related_fields.append(relation.key)
+                for column in relation.target.columns:  # of rows that are entered with this one
+                    for key in column.foreign_keys:
+                        found.setdefault(column.name, by_table.get(key.column.table))
             elif relation.uselist:
                 name = f"{view.identity.replace('-', '_')}_ids"
                 found[name], self.many[name] = view, relation.key
-        self._form_ajax_refs = {name: LookUp(name, view) for name, view in found.items() if view}
+        self.look_ups = {name: LookUp(name, view) for name, view in found.items() if view}
         self.referring = [
             (view, column)
             for view in by_table.values()
@@ -118,13 +127,21 @@ class AdminView(ModelView):
             if any(key.column.table is self._mapper.local_table for key in column.foreign_keys)
         ]
         self.filters = [self.filter_for(each) for each in self.column_filters]
+        self.new_by = self.only_needed()
+
+    def only_needed(self) -> str | None:
+        """The one field that a new row needs, if that is what it is called by."""
+        infos = body_type(self.routes[0]).model_fields if self.can_create else {}
+        needed = [name for name, info in infos.items() if info.is_required()]
+        is_name = len(needed) == 1 and needed[0] in cast(Any, self.model).named_by
+        return needed[0] if is_name else None
 
     def filter_for(self, column: Any) -> Any:
         if not isinstance(column, str):
             return column
         title, (kind, _) = self.label(column), kind_of(cast(Any, self.model).model_fields[column])
-        if look_up := self._form_ajax_refs.get(column):
-            return RelatedFilter(column, title, look_up.model_admin)
+        if look_up := self.look_ups.get(column):
+            return RelatedFilter(column, title, look_up.view)
         if kind is datetime:
             return time_filter(title.removesuffix(" at"), getattr(self.model, column))
         if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -252,11 +269,19 @@ class AdminView(ModelView):
 
     async def scaffold_form(self, rules: Any = None) -> type[wtforms.Form]:
         body = body_type(self.routes["/edit/" in path_of(current.get().scope)])
-        fields = {
-            name: field_for(info, self.label(name), self._form_ajax_refs.get(name))
-            for name, info in body.model_fields.items()
-        }
-        return type("Form", (BodyForm,), {"body": body, **fields})
+        return type("Form", (BodyForm,), {"body": body, **self.fields_of(body)})
+
+    def fields_of(self, body: type[BaseModel]) -> dict[str, Any]:
+        """What to enter a body with, or one of the models that it has a list of."""
+        infos, fields = body.model_fields, {}
+        for name in sorted(infos, key=[*self.first_fields, *infos].index):
+            label, row = self.label(name), row_of(infos[name])
+            if row:
+                form = type("Row", (wtforms.Form,), self.fields_of(row))
+                fields[name] = RowsField(form, self, label)
+            else:
+                fields[name] = field_for(infos[name], label, self.look_ups.get(name))
+        return fields
 
     def form_edit_query(self, request: Request) -> Any:
         loads = [selectinload(getattr(self.model, name)) for name in self.many.values()]
@@ -280,16 +305,3 @@ def called_by(model: Any) -> list[Any]:
     """The relations that the name of a row is made of."""
     relations = inspect_model(model).relationships
     return [getattr(model, name) for name in getattr(model, "named_by", ()) if name in relations]
-
-
-class LookUp(QueryAjaxModelLoader):
-    """Finds, for a form, the rows that the search in their own list would find."""
-
-    def __init__(self, name: str, view: AdminView) -> None:
-        super().__init__(name, cast(Any, view.model), view, fields=["id"])
-
-    async def get_list(self, request: Request, term: str) -> list[Any]:
-        view = cast(AdminView, self.model_admin)
-        query = view.search_query(view.list_query(request), term)
-        rows: list[Any] = await view._run_query(query.order_by(self.pk).limit(self.limit))
-        return rows
