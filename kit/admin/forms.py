@@ -3,6 +3,7 @@
 Each sends along the token of `log_in.FormTokens`, and the version of the row that it edits.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar, get_args
@@ -13,10 +14,11 @@ from pydantic.fields import FieldInfo
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
 
-from kit.admin.log_in import form_token
-from kit.problems import sentence_of
+from kit.admin.log_in import current, form_token
+from kit.admin.words import IN_UTC, TIMES, attributes_of, said, with_article
 
 B = TypeVar("B", bound=BaseModel)
+WITHOUT_ZONE = re.compile(r"[0-9-]+[T ][0-9:.]+")  # a time, which is said in UTC
 
 
 class BodyForm(wtforms.Form):
@@ -27,16 +29,48 @@ class BodyForm(wtforms.Form):
     csrf_token = wtforms.HiddenField(default=form_token)
     version = wtforms.HiddenField()
 
+    def __init__(self, *args: Any, **data: Any) -> None:
+        super().__init__(*args, **data)
+        for name, info in self.body.model_fields.items():
+            field, (kind, _) = self._fields[name], kind_of(info)
+            known = {"autocomplete": "new-password"} if kind is SecretStr else {}
+            if type(field) is wtforms.StringField:
+                known = attributes_of(info, kind, field.label.text)
+            field.render_kw = {**(field.render_kw or {}), **known}
+            if kind in TIMES:
+                field.description = field.description or IN_UTC
+            always = wtforms.BooleanField, wtforms.SelectField, AjaxSelectMultipleField
+            field.flags.required = is_needed(info) and not isinstance(field, always)
+
     def validate(self, extra_validators: Any = None) -> bool:
-        is_valid = bool(super().validate(extra_validators))
+        """Say what is wrong with the body, one sentence for a field, in place of wtforms."""
+        current.get().state.form = self
         try:
             body_of(self.body, self.data)
         except ValidationError as error:
-            for e in error.errors(include_input=False, include_url=False):
-                wrong = self._fields[str(next(iter(e["loc"] or self.body.model_fields)))]
-                wrong.errors = [*wrong.errors, sentence_of(e)]
+            self.refuse(error)
             return False
-        return is_valid
+        return True
+
+    def refuse(self, error: ValidationError) -> None:
+        """Say it at the fields, or at the top what is about none of them."""
+        for e in reversed(error.errors(include_url=False)):  # so that the first is what stays
+            name = str(next(iter(e["loc"]), ""))
+            if name in self.body.model_fields:
+                self._fields[name].errors = [self.said(e, self._fields[name])]
+            else:
+                self.form_errors = [said(e, FieldInfo(), None, "number")]
+
+    def said(self, error: Any, field: Any) -> str:
+        if is_picker(field) and not error["type"].startswith("too_"):
+            return f"Choose {with_article(field.loader.model_admin.name)}"
+        info = self.body.model_fields[field.name]
+        return said(error, info, kind_of(info)[0], field.label.text)
+
+
+def is_picker(field: Any) -> bool:
+    """Whether rows of another list are chosen there."""
+    return hasattr(field, "loader")
 
 
 def body_of(body: type[B], sent: Mapping[str, Any]) -> B:
@@ -46,13 +80,22 @@ def body_of(body: type[B], sent: Mapping[str, Any]) -> B:
         value, (kind, may_be_null) = sent.get(name), kind_of(info)
         value = sorted(value) if isinstance(value, set) else value  # of ids
         value = value.replace("\r\n", "\n") if isinstance(value, str) else value  # as forms send
+        if kind in TIMES and WITHOUT_ZONE.fullmatch(str(value)):
+            value = f"{value}Z"
         if value not in ("", None):
             values[name] = value
         elif may_be_null:
             values[name] = None
-        elif info.is_required() or (info.default is MISSING and kind is not SecretStr):
+        elif is_needed(info):
             values[name] = ""
     return body.model_validate(values)
+
+
+def is_needed(info: FieldInfo) -> bool:
+    """Whether a field has to be filled in. A password that is not stays as it is."""
+    kind, may_be_null = kind_of(info)
+    is_asked = info.is_required() or (info.default is MISSING and kind is not SecretStr)
+    return is_asked and not may_be_null
 
 
 def kind_of(info: FieldInfo) -> tuple[Any, bool]:
