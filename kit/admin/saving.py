@@ -21,6 +21,7 @@ class Changes:
 
     version: int  # of the row by now
     differences: list[tuple[str, str, str]]
+    button: str = ANYWAY
 
 
 async def save(view: Any, request: Request, route: Any, data: dict[str, Any], *ids: int) -> Any:

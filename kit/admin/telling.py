@@ -33,7 +33,7 @@ class Telling:
             if message["type"] == "http.response.start":
                 answer, headers = Response(), Headers(raw=message["headers"])
                 if request.state.next_told:
-                    set_cookie(request, answer, "told", quote(request.state.next_told), 60)
+                    set_cookie(request, answer, "told", quote(request.state.next_told, safe=""), 60)
                 elif sent and headers.get("content-type", "").startswith("text/html"):
                     set_cookie(request, answer, "told", "", 0)
                 cookies = [h for h in answer.raw_headers if h[0] == b"set-cookie"]

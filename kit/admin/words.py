@@ -30,19 +30,19 @@ SENTENCES = {  # by how pydantic's types of errors begin, and those of `kit.fiel
     "datetime": TIME,
     "email": "An e-mail address such as ann@example.com",
     "enum": CHOICE,
-    "greater_than_equal": "Has to be {ge:,} or more",
-    "greater_than": "Has to be above {gt:,}",
-    "less_than_equal": "Has to be {le:,} or less",
-    "less_than": "Has to be below {lt:,}",
+    "greater_than_equal": "Has to be {ge} or more",
+    "greater_than": "Has to be above {gt}",
+    "less_than_equal": "Has to be {le} or less",
+    "less_than": "Has to be below {lt}",
     "literal": CHOICE,
     "missing": EMPTY,
     "password": "At least 8 characters, with an upper-case letter and a digit",
-    "string_too_long": "At most {max_length:,} characters",
-    "string_too_short": "At least {min_length:,} characters",
+    "string_too_long": "At most {max_length} characters",
+    "string_too_short": "At least {min_length} characters",
     "string_unicode": NO_TEXT,
     "timezone": TIME,
-    "too_long": "At most {max_length:,} of them",
-    "too_short": "At least {min_length:,} of them",
+    "too_long": "At most {max_length} of them",
+    "too_short": "At least {min_length} of them",
 }
 NUMBERS = "decimal", "float", "int", "money"  # how errors about what is no such number begin
 LIBRARY = re.compile(r"(Value error, )?([A-Z]\w+ should (be|have) )?")  # how it begins to speak
@@ -69,17 +69,25 @@ def said(error: Mapping[str, Any], info: FieldInfo, kind: Any, label: str) -> st
         return NO_TEXT
     most = most or limit(info, "max_length")
     if isinstance(most, int) and isinstance(value, str) and len(value) > most:
-        return SENTENCES["string_too_long"].format(max_length=most)
+        return told(SENTENCES["string_too_long"], max_length=most)
     if type_of_error.startswith(NUMBERS):
         return too_large(str(value), info, kind) or number(info, kind, label)
+    if kind in TIMES:
+        return TIME
     for begin, sentence in SENTENCES.items():
         if type_of_error.startswith(begin):
-            is_time = any(isinstance(limit, datetime) for limit in limits.values())
-            return TIME if is_time else sentence.format_map(limits)
+            return told(sentence, **limits)
     if limits.get("pattern", "") not in {"", *MEANINGS}:
         return "This is not spelled as it has to be"
-    words = LIBRARY.sub("", sentence_of(error), count=1)
+    words = LIBRARY.sub("", sentence_of(error), count=1).replace("valid ", "")
     return words[:1].upper() + words[1:]
+
+
+def told(sentence: str, **limits: Any) -> str:
+    """The sentence with these limits, of which numbers have their thousands apart."""
+    is_number = int, float, Decimal
+    shown = {k: f"{v:,}" if isinstance(v, is_number) else v for k, v in limits.items()}
+    return sentence.format_map(shown)
 
 
 def number(info: FieldInfo, kind: Any, label: str) -> str:
@@ -95,10 +103,10 @@ def too_large(text: str, info: FieldInfo, kind: Any) -> str:
     """What to say of a number that has too many digits; nothing, of what is none."""
     digits, most = limit(info, "max_digits"), limit(info, "le")
     if kind is int and most is not None and re.fullmatch("[1-9][0-9]{15,}", text):
-        return SENTENCES["less_than_equal"].format(le=most)
+        return told(SENTENCES["less_than_equal"], le=most)
     if digits and re.fullmatch(r"[0-9]+(\.[0-9]{1,2})?", text):
         most = 10 ** (digits - (limit(info, "decimal_places") or 0))
-        return SENTENCES["less_than"].format(lt=most) if Decimal(text) >= most else ""
+        return told(SENTENCES["less_than"], lt=most) if Decimal(text) >= most else ""
     return ""
 
 
