@@ -124,9 +124,7 @@ def test_a_time_is_said_in_utc() -> None:
     body: Any = create_model("Body", at=(Moment, ...))
     noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
     for sent in ("2026-01-31 12:00", "2026-01-31T12:00:00", "2026-01-31 13:00+01:00"):
-        assert body_of(body, {"at": sent}).model_dump()["at"] == datetime(
-            2026, 1, 31, 12, tzinfo=UTC
-        )
+        assert body_of(body, {"at": sent}).model_dump()["at"] == noon
 
 
 FORMS = [f"{name}/{page}" for name in LISTS for page in ("create", "edit/1")]
