@@ -121,7 +121,7 @@ class Bodies:
             sent = [getattr(user, name).lower() for user in users if name in user.model_fields_set]
             is_taken = exists().where(col(column).in_(sent), id != own_id)
             if len({*sent}) < len(sent) or session.scalar(select(is_taken)):
-                raise ConflictError(f"{name} already exists", name)
+                raise ConflictError(f"{name} already exists", name, [name])
 
     async def hashed(self, request: Request, bodies: Sequence[Any]) -> list[Columns]:
         """What each body says, with the hash of its password, if one was sent."""

@@ -121,7 +121,7 @@ def explain(error: Exception, looking: sa.Connection | sa.Engine | None = None) 
     if kind == "reference":
         return foreign_conflict(error, constraint, fields[0])
     fields = first_taken(error, looking) or fields
-    return ConflictError(f"{' with this '.join(fields)} already exists", fields[0])
+    return ConflictError(f"{' with this '.join(fields)} already exists", fields[0], fields)
 
 
 def foreign_conflict(error: DBAPIError, key: Any, field: str) -> ConflictError:

@@ -31,11 +31,14 @@ class BusyError(Exception):
 
 
 class ConflictError(Exception):
-    """A unique or foreign-key constraint refused a change: 409, with a sentence about it."""
+    """A unique or foreign-key constraint refused a change: 409, with a sentence about it.
 
-    def __init__(self, detail: str, field: str | None = None) -> None:
+    `taken` are the fields in which another row has the same already.
+    """
+
+    def __init__(self, detail: str, field: str | None = None, taken: Sequence[str] = ()) -> None:
         super().__init__(detail)
-        self.field = field
+        self.field, self.taken = field, taken
 
 
 class InvalidValueError(Exception):

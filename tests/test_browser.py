@@ -342,7 +342,7 @@ def test_what_is_wrong_with_a_product_is_told_at_its_field(
     fill_product(admin, "LAMP-2", "-2")
     save(admin)
     told = admin.locator(".form-group", has=admin.get_by_label("Price"))
-    expect(told.locator(".invalid-feedback")).to_have_text("Input should be greater than 0")
+    expect(told.locator(".invalid-feedback")).to_have_text("Has to be above 0")
     expect(told.locator(".invalid-feedback")).to_be_visible()
     expect(admin.locator(".invalid-feedback")).to_have_count(1)
     expect(admin.get_by_label("Price")).to_have_value("-2")

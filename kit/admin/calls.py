@@ -23,7 +23,11 @@ logger = logging.getLogger("kit")
 
 
 class RefusedError(Exception):
-    """What a form asked for and a rule refused, in a sentence."""
+    """What a form asked for and a rule refused, in a sentence, and the rule's own error."""
+
+    def __init__(self, told: str, reason: Exception | None = None) -> None:
+        super().__init__(told)
+        self.reason = reason
 
 
 def body_type(route: Any) -> type[BaseModel]:
@@ -82,7 +86,7 @@ def refused(request: Request) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise RefusedError(sentence(request, error)) from None
+        raise RefusedError(sentence(request, error), error) from None
 
 
 def sentence(request: Request, error: Exception) -> str:

@@ -3,7 +3,8 @@
 Each sends along the token of `log_in.FormTokens`, and the version of the row that it edits.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
@@ -13,40 +14,81 @@ from pydantic.fields import FieldInfo
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.fields import AjaxSelectMultipleField
 
-from kit.admin.log_in import form_token
+from kit.admin.log_in import current, form_token
 from kit.admin.pickers import LOOK, Picker
 from kit.admin.rows_field import RowsField
-from kit.problems import sentence_of
+from kit.admin.words import IN_UTC, TIMES, attributes_of, said, with_article
 
 B = TypeVar("B", bound=BaseModel)
+WITHOUT_ZONE = re.compile(r"[0-9-]+[T ][0-9:.]+")  # a time, which is said in UTC
 
 
-class BodyForm(wtforms.Form):
-    """A form for a body; an edit sends the row's version as well."""
+class FieldsForm(wtforms.Form):
+    """What to enter a body with, or one of the models that it has a list of."""
 
     body: ClassVar[type[BaseModel]]
+
+    def __init__(self, *args: Any, **data: Any) -> None:
+        super().__init__(*args, **data)
+        for name, info in self.body.model_fields.items():
+            field, (kind, _) = self._fields[name], kind_of(info)
+            known = {"autocomplete": "new-password"} if kind is SecretStr else {}
+            if type(field) is wtforms.StringField:
+                known = attributes_of(info, kind, field.label.text)
+            field.render_kw = {**(field.render_kw or {}), **known}
+            if kind in TIMES:
+                field.description = field.description or IN_UTC
+            always = wtforms.BooleanField, wtforms.SelectField, AjaxSelectMultipleField
+            field.flags.required = is_needed(info) and not isinstance(field, always)
+
+    def refuse(self, name: str, error: Any) -> None:
+        """Say at a field what is wrong there."""
+        field = self._fields[name]
+        if is_picker(field) and not error["type"].startswith("too_"):
+            field.errors = [f"Choose {what_of(field)}"]
+            return
+        info = self.body.model_fields[name]
+        field.errors = [said(error, info, kind_of(info)[0], field.label.text)]
+
+
+class BodyForm(FieldsForm):
+    """A form for a body; an edit sends the row's version as well."""
 
     csrf_token = wtforms.HiddenField(default=form_token)
     version = wtforms.HiddenField()
 
     def validate(self, extra_validators: Any = None) -> bool:
-        is_valid = bool(super().validate(extra_validators))
+        """Say what is wrong with the body, one sentence for a field, in place of wtforms."""
+        current.get().state.form = self
         try:
             body_of(self.body, self.data)
         except ValidationError as error:
-            for e in error.errors(include_input=False, include_url=False):
-                wrong = field_at(self, e["loc"] or [*self.body.model_fields][:1])
-                wrong.errors = wrong.errors or [sentence_of(e)]
+            self.refuse_all(error)
             return False
-        return is_valid
+        return True
+
+    def refuse_all(self, error: ValidationError) -> None:
+        """Say it at the fields, or at the top what is about none of them."""
+        for e in reversed(error.errors(include_url=False)):  # so that the first is what stays
+            form: FieldsForm = self
+            place = [*map(str, e["loc"])]
+            rows = self._fields.get(place[0]) if len(place) > 2 else None
+            if isinstance(rows, RowsField):
+                form, place = rows.rows[int(place[1])], place[2:]
+            if place and place[0] in form.body.model_fields:
+                form.refuse(place[0], e)
+            else:
+                self.form_errors = [said(e, FieldInfo(), None, "number")]
 
 
-def field_at(form: wtforms.Form, place: Sequence[int | str]) -> Any:
-    """The field that an error is about."""
-    field = form._fields[str(place[0])]
-    if isinstance(field, RowsField) and len(place) > 2:
-        return field_at(field.rows[int(place[1])], place[2:])
-    return field
+def is_picker(field: Any) -> bool:
+    """Whether rows of another list are chosen there."""
+    return hasattr(field, "loader")
+
+
+def what_of(field: Any) -> str:
+    """What is chosen in a picker: "a product", "one of the tags"."""
+    return field.what if isinstance(field, Picker) else with_article(field.loader.model_admin.name)
 
 
 def body_of(body: type[B], sent: Mapping[str, Any]) -> B:
@@ -62,13 +104,22 @@ def values_of(body: type[BaseModel], sent: Mapping[str, Any]) -> dict[str, Any]:
             value = [values_of(row, each) for each in value or ()]
         value = sorted(value) if isinstance(value, set) else value  # of ids
         value = value.replace("\r\n", "\n") if isinstance(value, str) else value  # as forms send
+        if kind in TIMES and WITHOUT_ZONE.fullmatch(str(value)):
+            value = f"{value}Z"
         if value not in ("", None):
             values[name] = value
         elif may_be_null:
             values[name] = None
-        elif info.is_required() or (info.default is MISSING and kind is not SecretStr):
+        elif is_needed(info):
             values[name] = ""
     return values
+
+
+def is_needed(info: FieldInfo) -> bool:
+    """Whether a field has to be filled in. A password that is not stays as it is."""
+    kind, may_be_null = kind_of(info)
+    is_asked = info.is_required() or (info.default is MISSING and kind is not SecretStr)
+    return is_asked and not may_be_null
 
 
 def kind_of(info: FieldInfo) -> tuple[Any, bool]:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from sqladmin import BaseView, expose
 from sqladmin.authentication import login_required
 from sqlmodel import Session
+from starlette.datastructures import URL
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 
@@ -18,8 +19,10 @@ from kit.admin.calls import RefusedError, call, load
 from kit.admin.dashboard import Dashboard, as_shown
 from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
+from kit.admin.saving import ANYWAY
 from kit.admin.telling import Telling, tell
 from kit.admin.views import AdminView
+from kit.admin.words import small
 from kit.files import TableFile
 from kit.log_ins import LogIns
 from kit.problems import BusyError, allowed_methods, logger
@@ -92,6 +95,25 @@ class Admin(sqladmin.Admin):
         answer: Response = await super().list(request)
         return answer
 
+    async def edit(self, request: Request) -> Response:
+        try:
+            answer: Response = await super().edit(request)
+        except StarletteHTTPException as error:
+            if error.status_code != 404 or request.method != "POST":
+                raise
+            name = small(self.view_of(request).name)
+            raise HTTPException(
+                404, f"This {name} is not there any more, so nothing is saved"
+            ) from None
+        return answer
+
+    @staticmethod
+    def get_save_redirect_url(request: Request, form: Any, model_view: Any, obj: Any) -> URL:
+        """Where a button leads, with the query of the list, which so is as it was."""
+        sent: Any = {"save": "Save"} if form.get("save") == ANYWAY else form
+        url = sqladmin.Admin.get_save_redirect_url(request, sent, model_view, obj)
+        return URL(str(url)).replace(query=request.url.query)
+
     @login_required
     async def delete(self, request: Request) -> Response:
         """Delete these rows or, if one of them cannot be, none, and say why not."""
@@ -100,10 +122,12 @@ class Admin(sqladmin.Admin):
         view = self.view_of(request)
         if not (view.can_delete and view.is_accessible(request)):
             raise HTTPException(403)
+        named = await view.named(ids)
         try:
             await call(self.database, request, view.routes[2], {}, *ids)
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
+        tell(request, f"{named} deleted")
         return Response(status_code=204)
 
     @login_required

@@ -10,9 +10,9 @@ from fastapi import Request
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.fields import AjaxSelectField
 from sqlalchemy import select
-from wtforms import ValidationError
 
 from kit.admin.filters import is_id
+from kit.admin.words import with_article
 
 LONGEST = 200  # characters of what is looked for
 LOOK = {"class": "form-control", "data-role": "picker"}  # see static/pickers.js
@@ -57,13 +57,8 @@ class LookUp(QueryAjaxModelLoader):
 class Picker(AjaxSelectField):
     """A field for one row."""
 
-    def pre_validate(self, form: Any) -> None:
-        if not self.allow_blank and self.data is None:
-            raise ValidationError(f"Choose {self.what}")
-
     @property
     def what(self) -> str:
         """What is chosen: "a product"; "an account" where the label is "From account"."""
         label, name = self.label.text.lower(), self.loader.model_admin.name.lower()
-        noun = name if label.endswith(name) else label
-        return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+        return with_article(name if label.endswith(name) else label)

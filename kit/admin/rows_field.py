@@ -56,11 +56,6 @@ class RowsField(wtforms.Field):
     def data(self) -> list[dict[str, Any]]:
         return [row.data for row in self.rows]
 
-    def validate(self, form: Any, extra_validators: Any = ()) -> bool:
-        self.errors = []
-        valid = [row.validate() for row in self.rows]  # all of them, for their errors
-        return all(valid)
-
 
 def entered(row: wtforms.Form) -> list[str]:
     return [str(value or "") for value in row.data.values()]

@@ -20,13 +20,15 @@ from sqlalchemy.orm import selectinload
 from sqlmodel import Session
 
 from kit.admin.actions import Action
-from kit.admin.calls import body_type, call
+from kit.admin.calls import body_type
 from kit.admin.dashboard import Table, as_shown
 from kit.admin.filters import RelatedFilter, SeveralFilter, is_id, time_filter
-from kit.admin.forms import BodyForm, field_for, kind_of, row_of
+from kit.admin.forms import BodyForm, FieldsForm, field_for, kind_of, row_of
 from kit.admin.log_in import current
 from kit.admin.pickers import LookUp
 from kit.admin.rows_field import RowsField
+from kit.admin.saving import ANYWAY, called, save
+from kit.admin.words import small
 from kit.context import path_of
 from kit.database import Database
 from kit.fields import MoneyType
@@ -76,6 +78,7 @@ class AdminView(ModelView):
     file: ClassVar[TableFile | None] = None
     column_filters: ClassVar[Any] = ()
     column_default_sort = ("id", True)
+    create_template = edit_template = "form.html"
     page_size = 20
     page_size_options: ClassVar[list[int]] = [20, 50, 100]
     can_export = False
@@ -157,8 +160,14 @@ class AdminView(ModelView):
 
     # Lists and details
 
+    def _build_url_for(self, name: str, request: Request, obj: Any) -> Any:
+        """The page of a row; of a row of this list, so that the list is found as it was left."""
+        url = super()._build_url_for(name, request, obj)
+        is_own = isinstance(obj, cast(Any, self.model)) and name == "admin:details"
+        return url.replace(query=request.url.query) if is_own else url
+
     def link_in_list(self, row: Any, name: str) -> str:
-        url = current.get().url_for("admin:details", identity=self.identity, pk=row.id).path
+        url = self._build_url_for("admin:details", current.get(), row)
         return Markup('<a href="{}">{}</a>').format(url, in_list(str(getattr(row, name))))
 
     def get_filters(self) -> list[Any]:
@@ -277,7 +286,7 @@ class AdminView(ModelView):
         for name in sorted(infos, key=[*self.first_fields, *infos].index):
             label, row = self.label(name), row_of(infos[name])
             if row:
-                form = type("Row", (wtforms.Form,), self.fields_of(row))
+                form = type("Row", (FieldsForm,), {"body": row, **self.fields_of(row)})
                 fields[name] = RowsField(form, self, label)
             else:
                 fields[name] = field_for(infos[name], label, self.look_ups.get(name))
@@ -285,20 +294,38 @@ class AdminView(ModelView):
 
     def form_edit_query(self, request: Request) -> Any:
         loads = [selectinload(getattr(self.model, name)) for name in self.many.values()]
-        return super().form_edit_query(request).options(*loads)
+        return self.with_names(super().form_edit_query(request)).options(*loads)
 
     async def get_form_data_for_edit(self, obj: Any) -> dict[str, Any]:
         many = {name: getattr(obj, relation) for name, relation in self.many.items()}
         return {**obj.model_dump(), "version": getattr(obj, "version", ""), **many}
 
+    def heading(self, row: Any = None) -> str:
+        """What a form is about: "New order", "Edit product: Teapot (TEA-1)"."""
+        if not row:
+            return f"New {small(self.name)}"
+        key = str(getattr(row, self.file.key, "")) if self.file and self.file.key else ""
+        more = f" ({key})" if key and key.lower() != str(row).lower() else ""
+        return f"Edit {small(self.name)}: {row}{more}"
+
+    async def named(self, ids: Sequence[int]) -> str:
+        """These rows: "Product Teapot", or "3 products"."""
+        found: Any = select(self.model).where(cast(Any, self.model).id.in_(ids))
+        rows = await self._run_query(self.with_names(found))
+        return (
+            called(self, rows[0]) if len(rows) == 1 else f"{len(ids):,} {small(self.name_plural)}"
+        )
+
     async def insert_model(self, request: Request, data: dict[str, Any]) -> Any:
-        return await call(self.database, request, self.routes[0], data)
+        return await save(self, request, self.routes[0], data)
 
     async def update_model(self, request: Request, pk: str, data: dict[str, Any]) -> Any:
         if issubclass(cast(Any, self.model), Versioned):
-            match = (b"if-match", f'"{data.get("version")}"'.encode("latin-1", "replace"))
+            sent = await request.form()
+            version = sent.get("newest" if sent.get("save") == ANYWAY else "version")
+            match = (b"if-match", f'"{version}"'.encode("latin-1", "replace"))
             request = Request({**request.scope, "headers": [*request.scope["headers"], match]})
-        return await call(self.database, request, self.routes[1], data, int(pk))
+        return await save(self, request, self.routes[1], data, int(pk))
 
 
 def called_by(model: Any) -> list[Any]:
