@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from sqladmin.ajax import QueryAjaxModelLoader
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField
 
-from kit.admin.log_in import form_token
+from kit.admin.log_in import current, form_token
 from kit.problems import sentence_of
 
 B = TypeVar("B", bound=BaseModel)
@@ -28,6 +28,8 @@ class BodyForm(wtforms.Form):
     version = wtforms.HiddenField()
 
     def validate(self, extra_validators: Any = None) -> bool:
+        if current.get().state.is_draft:  # to be shown again, and saved with the next click
+            return False
         is_valid = bool(super().validate(extra_validators))
         try:
             body_of(self.body, self.data)
