@@ -79,7 +79,10 @@ class ErrorPages:
 
     async def page(self, request: Request, status: int, headers: Any, body: bytes) -> Response:
         sent = Headers(raw=headers)
-        back = place_before(request) if request.method == "GET" else place_of(request)
+        is_read = request.method == "GET"
+        may_be_repeated = is_read and "Retry-After" in sent
+        back = place_before(request) if is_read and not may_be_repeated else place_of(request)
+        is_entered = back.endswith(ENTERED) and status != 413
         entity = request.scope["path"].removeprefix(request.scope["root_path"]).split("/")[1]
         views = {view.identity: view for view in self.admin.views if view.is_model}
         context = {
@@ -87,7 +90,8 @@ class ErrorPages:
             "sentence": with_time(sentence(status, json.loads(body)["detail"], sent), sent),
             "is_framed": getattr(request.state, "is_let_in", False),
             "back": back and where(request, back),
-            "is_entered": back.endswith(f"#{ENTERED}"),
+            "is_entered": is_entered,
+            "label": (is_entered and "Back to the form") or (may_be_repeated and "Try again"),
             "view": views.get(entity),
         }
         name = "sqladmin/error.html"

@@ -24,6 +24,7 @@ from kit.admin.telling import Telling, tell
 from kit.admin.views import AdminView
 from kit.files import TableFile
 from kit.log_ins import LogIns
+from kit.problems import BusyError, on_busy
 from kit.service import Service
 from kit.uploads import MEDIA_TYPES
 
@@ -94,6 +95,10 @@ class Admin(sqladmin.Admin):
                 status, headers = error.status_code, {**(error.headers or {})}
                 name = getattr(request.state, "username", "")
                 told = {"error": with_time(error.detail, headers), "username": name}
+            except BusyError as error:
+                busy = await on_busy(request, error)
+                status, headers = busy.status_code, {"Retry-After": busy.headers["Retry-After"]}
+                told = {"error": with_time(str(error), headers)}
         page = await self.templates.TemplateResponse(request, "sqladmin/login.html", told, status)
         page.headers.update(headers)
         return page

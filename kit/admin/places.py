@@ -13,8 +13,8 @@ from fastapi import Request
 from kit.context import path_of
 from kit.problems import allowed_methods
 
-ENTERED = "entered"  # stands after the # of a form that has to show again what was entered in it
-PLACE = re.compile(rf"(?!log(in|out)\b)\w[\w-]*(/[\w-]+)*/?(\?[^#\\\s]*)?(#{ENTERED})?", re.ASCII)
+ENTERED = "entered=yes"  # in the query of a form that has to show again what was entered in it
+PLACE = re.compile(r"(?!log(in|out)\b)\w[\w-]*(/[\w-]+)*/?(\?[^#\\\s]*)?", re.ASCII)
 LONGEST = 2000
 
 
@@ -24,7 +24,7 @@ def place_of(request: Request) -> str:
         return place_before(request)
     place = path_of(request.scope).removeprefix("/")
     if request.method != "GET":
-        return checked(f"{with_query(place, request.url.query)}#{ENTERED}")
+        return checked(with_query(place, request.url.query, ENTERED))
     if "/export/" in place:  # a file, which leads to no page
         return checked(place.partition("/")[0] + "/list")
     return checked(with_query(place, request.url.query))
@@ -45,8 +45,8 @@ def where(request: Request, place: str) -> str:
     return f"{request.url_for('admin:index').path}{checked(place)}"
 
 
-def with_query(place: str, query: str) -> str:
-    return f"{place}?{query}" if query else place
+def with_query(place: str, *queries: str) -> str:
+    return "?".join(filter(None, [place, "&".join(filter(None, queries))]))
 
 
 def checked(place: str) -> str:
