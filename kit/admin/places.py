@@ -23,7 +23,7 @@ def place_of(request: Request) -> str:
     if "GET" not in allowed_methods(request):
         return place_before(request)
     place = path_of(request.scope).removeprefix("/")
-    if request.method != "GET":
+    if request.method == "POST":
         return checked(with_query(place, request.url.query, ENTERED))
     if "/export/" in place:  # a file, which leads to no page
         return checked(place.partition("/")[0] + "/list")
