@@ -216,8 +216,8 @@ def test_a_log_in_leads_nowhere_but_to_pages_of_the_admin(
 @pytest.mark.parametrize(
     ("path", "referer", "back"),
     [
-        ("item/create", None, "item/create?entered=yes"),
-        ("item/edit/1?page=2", None, "item/edit/1?page=2&entered=yes"),
+        ("item/create", None, "item/create?show-again=yes"),
+        ("item/edit/1?page=2", None, "item/edit/1?page=2&show-again=yes"),
         ("order/actions/ship", "https://a.example/admin/order/list?page=2", "order/list?page=2"),
         ("order/actions/ship", "https://a.example/elsewhere", ""),
         ("order/actions/ship", "https://[", ""),
@@ -264,7 +264,7 @@ def test_what_was_entered_is_shown_again_and_saved_with_the_next_click(
 ) -> None:
     before = Page(shop.get("/admin/item/edit/1").text).fields
     changed = before | {"title": "New", "price": "x", "description": "a\r\nb"}
-    answer = send(shop, "/admin/item/edit/1", changed | {"entered": "yes"})
+    answer = send(shop, "/admin/item/edit/1", changed | {"show-again": "yes"})
     page = Page(answer.text)
     assert (answer.status_code, NOT_SAVED in answer.text, page.errors) == (200, True, {})
     shown = {name: value for name, value in page.fields.items() if name != "csrf_token"}
@@ -281,7 +281,7 @@ def test_what_was_entered_before_the_row_changed_is_not_saved_over_it(
 ) -> None:
     changed = Page(shop.get("/admin/item/edit/1").text).fields | {"title": "New"}
     assert client.patch("/items/1", json={"price": 9}).status_code == 200
-    page = Page(send(shop, "/admin/item/edit/1", changed | {"entered": "yes"}).text)
+    page = Page(send(shop, "/admin/item/edit/1", changed | {"show-again": "yes"}).text)
     assert send(shop, "/admin/item/edit/1", page.fields | {"save": "Save"}).status_code == 400
     assert client.get("/items/1").json()["title"] == "Chair"
 
@@ -290,14 +290,14 @@ def test_what_was_entered_is_shown_to_who_has_the_token_of_a_form_alone(
     shop: httpx2.Client,
 ) -> None:
     for token in ("x", None):
-        fields = {"title": "<New>", "price": "1", "entered": "yes", "csrf_token": token}
+        fields = {"title": "<New>", "price": "1", "show-again": "yes", "csrf_token": token}
         answer = send(shop, "/admin/item/create", fields)
         assert (answer.status_code, "New" in answer.text) == (403, False)
 
 
 def test_no_password_is_shown_again(shop: httpx2.Client) -> None:
     fields = Page(shop.get("/admin/user/create").text).fields
-    sent = fields | {"username": "new", "password": "Secret-1", "entered": "yes"}
+    sent = fields | {"username": "new", "password": "Secret-1", "show-again": "yes"}
     answer = send(shop, "/admin/user/create", sent)
     assert (answer.status_code, "Secret-1" in answer.text) == (200, False)
     assert Page(answer.text).fields["username"] == "new"
@@ -380,7 +380,7 @@ ERRORS = [
     ("GET", "/admin/logout", 405, NO_PAGE, ["/admin/"]),
     ("PUT", "/admin/item/list", 405, "PUT is not allowed here", ["/admin/item/list"]),
     ("GET", "/admin/item/list?a=%00", 422, "No parameter may have U+0000 in it", ["/admin/"]),
-    ("POST", "/admin/item/create", 403, EXPIRED, ["/admin/item/create?entered=yes"]),
+    ("POST", "/admin/item/create", 403, EXPIRED, ["/admin/item/create?show-again=yes"]),
     ("POST", "/admin/order/actions/ship", 403, EXPIRED, ["/admin/order/list", "/admin/"]),
 ]
 
@@ -497,3 +497,13 @@ def test_the_form_stays_known_when_cookies_are_odd(closed: httpx2.Client) -> Non
         assert not is_let_in(closed)
         data = {"username": "ann", "password": "Wrong-1", "csrf_token": form_token(closed)}
         assert told(closed.post("/admin/login", data=data)) == "Wrong name or password"
+
+
+def test_who_edits_what_is_not_there_is_not_led_back_there(
+    shop: httpx2.Client,
+) -> None:
+    fields = Page(shop.get("/admin/item/edit/1").text).fields
+    answer = shop.post("/admin/item/edit/99", data=fields, headers=CLICK)
+    assert answer.status_code == 404
+    assert "/admin/item/edit/99" not in answer.text
+    assert "/admin/item/list" in Page(answer.text).links

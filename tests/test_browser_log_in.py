@@ -85,10 +85,10 @@ def test_a_form_is_as_it_was_left_when_the_log_in_ends_meanwhile(
     assert demo_shop.get("/products/", params={"q": "KEPT-1"}).json() == []
     save(admin)
     expect(admin.locator("tbody tr", has_text="KEPT-1")).to_be_visible()
-    admin.goto("/admin/product/create?entered=yes")
+    admin.goto("/admin/product/create?show-again=yes")
     expect(admin.get_by_label("SKU")).to_have_value("")
     assert admin.evaluate("sessionStorage.length") == 0
-    assert troubles == ["400 /admin/login?next=product%2Fcreate%3Fentered%3Dyes"]
+    assert troubles == ["400 /admin/login?next=product%2Fcreate%3Fshow-again%3Dyes"]
 
 
 def test_a_form_that_has_expired_is_sent_again(admin: Page, address: str) -> None:

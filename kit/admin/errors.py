@@ -81,7 +81,8 @@ class ErrorPages:
         sent = Headers(raw=headers)
         is_read = request.method == "GET"
         may_be_repeated = is_read and "Retry-After" in sent
-        back = place_before(request) if is_read and not may_be_repeated else place_of(request)
+        is_gone = status == 404 or (is_read and not may_be_repeated)
+        back = place_before(request) if is_gone else place_of(request)
         is_entered = back.endswith(ENTERED) and status != 413
         entity = request.scope["path"].removeprefix(request.scope["root_path"]).split("/")[1]
         views = {view.identity: view for view in self.admin.views if view.is_model}

@@ -25,7 +25,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.access import Access, cookie, cookies_of
-from kit.admin.places import place_of, where
+from kit.admin.places import AGAIN, place_of, where
 from kit.context import context_of, path_of
 from kit.front import POLICY
 from kit.log_ins import NO_LOG_INS, LogIn, LogIns
@@ -138,6 +138,8 @@ class FormTokens:
                 known = {b"content-length", *(name for name, _ in message["headers"])} - {SET}
                 headers = [header for header in more.raw_headers if header[0] not in known]
                 message = {**message, "headers": [*message["headers"], *headers]}
+                if request.state.is_draft and message["status"] == 400:  # as for what is wrong
+                    message["status"] = 200
             await send(message)
 
         await self.app(scope, receive, send_more)
@@ -170,7 +172,7 @@ async def sent_form(request: Request, obj: Any = None) -> FormData:
     if any(isinstance(value, UploadFile) for value in form.values()):
         await form.close()
         raise HTTPException(400, "No field here takes a file")
-    request.state.is_draft = "entered" in form
+    request.state.is_draft = AGAIN in form
     if request.state.is_draft:
         request.state.told, request.state.told_look = NOT_SAVED, "info"
     return form

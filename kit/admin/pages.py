@@ -105,12 +105,6 @@ class Admin(sqladmin.Admin):
 
     _handle_form_data = staticmethod(sent_form)
 
-    async def create(self, request: Request) -> Response:
-        return as_draft(request, await super().create(request))
-
-    async def edit(self, request: Request) -> Response:
-        return as_draft(request, await super().edit(request))
-
     async def list(self, request: Request) -> Response:
         if "error" in request.query_params:  # which would be shown, whoever wrote it
             return RedirectResponse(request.url.remove_query_params("error"), 302)
@@ -175,13 +169,6 @@ class Admin(sqladmin.Admin):
         if view.file and view.is_accessible(request) and (view.file.key or request.method == "GET"):
             return view.file
         raise HTTPException(404)
-
-
-def as_draft(request: Request, answer: Response) -> Response:
-    """The answer, which tells of no mistake if it shows again what was entered before a log-in."""
-    if answer.status_code == 400 and request.state.is_draft:
-        answer.status_code = 200
-    return answer
 
 
 def ids_in(sent: str, none: str) -> list[int]:

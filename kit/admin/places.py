@@ -13,7 +13,8 @@ from fastapi import Request
 from kit.context import path_of
 from kit.problems import allowed_methods
 
-ENTERED = "entered=yes"  # in the query of a form that has to show again what was entered in it
+AGAIN = "show-again"  # a parameter of a form, to show again what was entered; a name of no field
+ENTERED = f"{AGAIN}=yes"
 PLACE = re.compile(r"(?!log(in|out)\b)\w[\w-]*(/[\w-]+)*/?(\?[^#\\\s]*)?", re.ASCII)
 LONGEST = 2000
 
