@@ -21,6 +21,7 @@ from kit.problems import unauthorized
 from kit.transactions import transaction_of
 
 SOMEBODY_HERE = Caller(0, is_superuser=True)  # without SECRET_KEY: see kit.local
+REQUIRED = [name for name, field in Claims.model_fields.items() if field.is_required()]
 BAD_TOKEN = "The token is not valid, or not any more. Please log in again"  # noqa: S105
 
 
@@ -56,15 +57,23 @@ class Access:
     def signing_key(self) -> str:
         return cast(SecretStr, self.settings.secret_key).get_secret_value()
 
-    def token_for(self, user: Any) -> Token:
+    def token_for(self, user: Any, sid: str = "") -> Token:
+        """A token of the user's; with the id of a session, one that can be renewed."""
+        return self.signed(user.id, user.stamp, sid)
+
+    def renewed(self, claims: Claims) -> Token:
+        """A token that says the same, as of now."""
+        return self.signed(claims.sub, claims.stamp, claims.sid)
+
+    def signed(self, user_id: int, stamp: str, sid: str) -> Token:
         issued, ttl = int(now().timestamp()), self.settings.token_ttl
-        claims = {"sub": str(user.id), "stamp": user.stamp, "iat": issued, "exp": issued + ttl}
-        token = jwt.encode(claims, self.signing_key(), "HS256")
+        claims = {"sub": str(user_id), "stamp": stamp, "iat": issued, "exp": issued + ttl}
+        token = jwt.encode(claims | ({"sid": sid} if sid else {}), self.signing_key(), "HS256")
         return Token(access_token=token, expires_in=ttl)
 
     def claims_of(self, token: str) -> Claims:
         """What a token of ours says; 401 for any other."""
-        options: Any = {"require": list(Claims.model_fields), "verify_iat": False}
+        options: Any = {"require": REQUIRED, "verify_iat": False}
         try:
             if len(token) > 1000:
                 raise ValueError("too long")

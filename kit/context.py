@@ -31,6 +31,7 @@ class Claims(BaseModel):
     stamp: Annotated[str, Field(max_length=16), NO_NUL]
     iat: int
     exp: int
+    sid: str = ""  # of the session that it belongs to, which outlasts it; none for an API client's
 
 
 @dataclass(slots=True)

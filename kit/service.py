@@ -49,6 +49,7 @@ class Service(FastAPI):
         self.fixed_paths = set[str]()  # those without parameters: see Route.matches
         self.file_paths = set[str]()  # where a body is a file, which may be larger than others
         self.known: list[Any] = []  # routes that ask by themselves who calls, or need not
+        self.outermost: list[Callable[[ASGIApp], ASGIApp]] = []  # what is put around all else
         self.links = {"docs": "Interactive documentation", "redoc": "Documentation to read"}
         super().__init__(
             title=settings.app_name,
@@ -61,7 +62,7 @@ class Service(FastAPI):
         )
         self.router.route_class = Route
         problems.install(self)
-        self.add_exception_handler(NotMigratedError, on_not_migrated)
+        self.add_exception_handler(NotMigratedError, self.on_not_migrated)
         protocol.install()
         self.add_middleware(Front, service=self)
 
@@ -78,7 +79,14 @@ class Service(FastAPI):
             every: Any = {"allow_methods": ["*"], "allow_headers": ["*"]}
             cors = CORSMiddleware(app, origins, **every, expose_headers=list(HEADERS))
             app, refusal = cors, told_to_origins(cors, refusal)
-        return OnlyHere(app, self.settings, refusal)
+        app = OnlyHere(app, self.settings, refusal)
+        for put_around in self.outermost:
+            app = put_around(app)
+        return app
+
+    async def on_not_migrated(self, request: Request, error: Exception) -> Response:
+        sentence = await asyncio.to_thread(self.migrations.what_is_wrong)
+        return await problems.on_busy(request, BusyError(sentence or str(error)))
 
     def note(self, route: Route) -> None:
         """Take note of what has to be known of a route before it is found."""
@@ -158,12 +166,6 @@ def end_streams_on_signals(app: Service) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if callable(handler := signal.getsignal(number)):  # the server's own
             signal.signal(number, functools.partial(end_streams, handler))
-
-
-async def on_not_migrated(request: Request, error: Exception) -> Response:
-    app: Service = request.app
-    sentence = await asyncio.to_thread(app.migrations.what_is_wrong)
-    return await problems.on_busy(request, BusyError(sentence or str(error)))
 
 
 def telemetry() -> TelemetryConfig:

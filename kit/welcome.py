@@ -38,14 +38,20 @@ WELCOME: dict[str, Any] = {
 
 def welcome(request: Request) -> Response:
     """What the service is: in JSON or, to who would rather have one, as a page with links."""
-    app, sent = request.app, request.headers.get("Accept", "")
+    app = request.app
     docs = f"{context_of(request).prefix}/docs"
     about = About(message=app.title, docs=docs, version=app.version)
     headers = {"Vary": "Accept"}
-    if quality(sent, "text/html") > quality(sent, "application/json"):
+    if wants_page(request):
         shown = {"about": about, "links": app.links}
         return TEMPLATES.TemplateResponse(request, "welcome.html", shown, headers=headers)
     return JSONResponse(about.model_dump(), headers=headers)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a page will be looked at by a person: browsers say so where they go there."""
+    sent = request.headers.get("Accept", "")
+    return quality(sent, "text/html") > quality(sent, "application/json")
 
 
 def quality(accept: str, kind: str) -> float:

@@ -186,7 +186,7 @@ def test_a_host_leads_nobody_anywhere(
         "/items/?limit=1": f'<{prefix}/items/?limit=1&after=1>; rel="next"',
         "/admin": f"{prefix}/admin/",
         "/admin/": f"{prefix}/admin/login",
-        "/admin/item/list": f"{prefix}/admin/login",
+        "/admin/item/list": f"{prefix}/admin/login?next=item%2Flist",
         "/admin/item/list/": f"{prefix}/admin/item/list",
     }.items():
         answer = client.get(f"{prefix}{path}", headers={"Host": host}, follow_redirects=False)

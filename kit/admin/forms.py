@@ -6,7 +6,7 @@ Each sends along the token of `log_in.FormTokens`, and the version of the row th
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, cast, get_args, get_origin
 
 import wtforms
 from pydantic import MISSING, BaseModel, SecretStr, ValidationError
@@ -60,6 +60,8 @@ class BodyForm(FieldsForm):
     def validate(self, extra_validators: Any = None) -> bool:
         """Say what is wrong with the body, one sentence for a field, in place of wtforms."""
         current.get().state.form = self
+        if current.get().state.is_draft:  # to be shown again, and saved with the next click
+            return False
         try:
             body_of(self.body, self.data)
         except ValidationError as error:
@@ -74,7 +76,7 @@ class BodyForm(FieldsForm):
             place = [*map(str, e["loc"])]
             rows = self._fields.get(place[0]) if len(place) > 2 else None
             if isinstance(rows, RowsField):
-                form, place = rows.rows[int(place[1])], place[2:]
+                form, place = cast(FieldsForm, rows.rows[int(place[1])]), place[2:]
             if place and place[0] in form.body.model_fields:
                 form.refuse(place[0], e)
             else:

@@ -1,5 +1,6 @@
 """The application that the pages are: mounted at /admin, with a dashboard as its first page."""
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from starlette.middleware import Middleware
 
 from kit.admin.calls import RefusedError, call, load
 from kit.admin.dashboard import Dashboard, as_shown
+from kit.admin.errors import ErrorPages, with_time
 from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
 from kit.admin.saving import ANYWAY
@@ -25,7 +27,7 @@ from kit.admin.views import AdminView
 from kit.admin.words import small
 from kit.files import TableFile
 from kit.log_ins import LogIns
-from kit.problems import BusyError, allowed_methods, logger
+from kit.problems import BusyError, on_busy
 from kit.service import Service
 from kit.uploads import MEDIA_TYPES
 
@@ -58,14 +60,15 @@ class Admin(sqladmin.Admin):
         options["static_files_kwargs"] = {"directory": HERE / "static"}
         tokens = Middleware(FormTokens, access=log_ins.access)
         options["middlewares"] = [tokens, Middleware(Telling)]
-        super().__init__(app, authentication_backend=LogInPage(log_ins, log_out), **options)
+        self.log_in_page = LogInPage(log_ins, log_out)
+        super().__init__(app, authentication_backend=self.log_in_page, **options)
         app.known.append(app.routes[-1])  # which asks by itself who calls
         app.links["admin:index"] = "Administration"
         self.templates.env.filters["shown"] = as_shown
         self.database = database = log_ins.database
         self.dashboard = dashboard
-        self.admin.add_exception_handler(BusyError, self.on_busy)
-        self.admin.add_exception_handler(405, self.on_wrong_method)
+        self.admin.exception_handlers = dict(app.exception_handlers)
+        app.outermost.append(functools.partial(ErrorPages, service=app, admin=self))
         act = "/{identity}/actions/{action}"
         self.admin.router.add_route(act, self.act, methods=["POST"], name="act")
         new = "/{identity}/pick-new"
@@ -86,6 +89,24 @@ class Admin(sqladmin.Admin):
         dashboard = await self.database.reader.do(request, self.dashboard)
         shown = {"dashboard": dashboard, "title": "Dashboard"}
         return await self.templates.TemplateResponse(request, "dashboard.html", shown)
+
+    async def login(self, request: Request) -> Response:
+        """The log-in, which says what was wrong, and keeps the name."""
+        told, status, headers = dict[str, Any](), 200, dict[str, str]()
+        if request.method == "POST":
+            try:
+                return await self.log_in_page.login(request)
+            except HTTPException as error:
+                status, headers = error.status_code, {**(error.headers or {})}
+                name = getattr(request.state, "username", "")
+                told = {"error": with_time(error.detail, headers), "username": name}
+            except BusyError as error:
+                busy = await on_busy(request, error)
+                status, headers = busy.status_code, {"Retry-After": busy.headers["Retry-After"]}
+                told = {"error": with_time(str(error), headers)}
+        page = await self.templates.TemplateResponse(request, "sqladmin/login.html", told, status)
+        page.headers.update(headers)
+        return page
 
     _handle_form_data = staticmethod(sent_form)
 
@@ -196,26 +217,6 @@ class Admin(sqladmin.Admin):
         if view.file and view.is_accessible(request) and (view.file.key or request.method == "GET"):
             return view.file
         raise HTTPException(404)
-
-    async def on_wrong_method(self, request: Request, error: Exception) -> Response:
-        allow = {"Allow": ", ".join(allowed_methods(request))}
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=allow)
-        return await self.error_page(request, 405, f"{request.method} is not allowed here", allow)
-
-    async def on_busy(self, request: Request, error: Exception) -> Response:
-        logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
-        return await self.error_page(request, 503, str(error), {"Retry-After": "1"})
-
-    async def error_page(
-        self, request: Request, status: int, message: str, headers: dict[str, str]
-    ) -> Response:
-        context = {"status_code": status, "message": message}
-        page = await self.templates.TemplateResponse(
-            request, "sqladmin/error.html", context, status
-        )
-        page.headers.update(headers)
-        return page
 
 
 def ids_in(sent: str, none: str) -> list[int]:
