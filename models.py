@@ -171,6 +171,10 @@ class UserCreate(UserBase):
     password: Password
 
 
+class UserByAdmin(UserState):
+    password: Password
+
+
 class UserPage(NumberedPage[User]):
     pass
 
