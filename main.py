@@ -1659,7 +1659,7 @@ admin = Admin(
     db.log_ins,
     log_out,
     dashboard,
-    {"spenders": hundred_spenders},
+    pages={"spenders": hundred_spenders},
     title=app.title,
 )
 
