@@ -61,7 +61,7 @@ def apply(
     digest: str,
 ) -> tuple[int, str]:
     token = found(r'"X-CSRF-Token": "([^"]+)"', browser.get(f"/admin/{entity}/list").text)
-    headers = {"X-CSRF-Token": token, "Content-Type": "text/csv", "If-Match": digest}
+    headers = {"X-CSRF-Token": token, "Content-Type": "text/csv", "If-Match": f'"{digest}"'}
     answer = browser.post(f"/admin/{entity}/import", content=text.encode(), headers=headers)
     return answer.status_code, answer.text
 

@@ -21,6 +21,7 @@ from kit.problems import BusyError, ConflictError, InvalidValueError, sentence_o
 from kit.uploads import Upload, receive
 
 logger = logging.getLogger("kit")
+receiving = asynccontextmanager(receive)
 
 
 class RefusedError(Exception):
@@ -44,12 +45,12 @@ async def load(database: Database, request: Request, file: TableFile) -> str:
 
     With the digest of a preview as If-Match it has to do just what that said.
     """
-    expected = request.headers.get("If-Match")
+    expected = request.headers.get("If-Match", "").strip('"')
 
     def work() -> str:
         notes = Notes(file.target)
         file.load(session, upload, notes)
-        if expected not in (None, notes.digest):
+        if expected not in ("", notes.digest):
             raise ConflictError("What this file would do has changed since the preview")
         return notes.told
 
@@ -57,9 +58,6 @@ async def load(database: Database, request: Request, file: TableFile) -> str:
         async with receiving(request) as upload:
             session = database.writer.session(request, alone=True)
             return cast(str, await database.writer.run(work, session))
-
-
-receiving = asynccontextmanager(receive)
 
 
 async def preview(database: Database, request: Request, file: TableFile, upload: Upload) -> Preview:

@@ -16,7 +16,6 @@ from sqladmin.authentication import login_required
 from sqlmodel import Session
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from kit.admin.calls import RefusedError, call, load, preview, receiving, refused
 from kit.admin.dashboard import Dashboard, Table, as_shown
@@ -72,9 +71,9 @@ class Admin(sqladmin.Admin):
         self.admin.add_exception_handler(405, self.on_wrong_method)
         act = "/{identity}/actions/{action}"
         self.admin.router.add_route(act, self.act, methods=["POST"], name="act")
-        self.admin.router.routes.insert(0, Route("/pages/{name}", self.page, name="page"))
-        preview = "/{identity}/preview"
-        self.admin.router.add_route(preview, self.preview, methods=["POST"], name="preview")
+        router = self.admin.router
+        router.add_route("/{identity}/preview", self.preview, methods=["POST"], name="preview")
+        router.add_route("/pages/{name}", self.page, name="page")
         for route in cast(Any, self.admin.routes):
             if route.name == "logout":  # with a GET it would be a link, or an image, of any page
                 route.methods = {"POST"}
