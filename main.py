@@ -166,6 +166,7 @@ from models import (
     Transfer,
     TransferCreate,
     User,
+    UserByAdmin,
     UserCreate,
     UserCreates,
     UserPage,
@@ -878,17 +879,22 @@ def list_daily_orders(
 @app.get("/users/top-spenders", dependencies=[Superuser])
 def list_top_spenders(session: Read, limit: PageSize = 10) -> list[TopSpender]:
     """Who spent most; cancelled orders do not count."""
-    spent = func.sum(Order.total_amount)
+    return [TopSpender(**row._mapping) for row in spenders(session, limit)]
+
+
+def spenders(session: Session, limit: int) -> list[Any]:
+    spent = func.sum(Order.total_amount).label("total_spent")
+    user = col(User.id), col(User.username), col(User.email)
     query = (
-        select(User.username, User.email, func.count(), spent)
+        select(*user, func.count().label("order_count"))
+        .add_columns(spent)
         .join(Order)
-        .where(Order.status != OrderStatus.cancelled)
-        .group_by(col(User.id), col(User.username), col(User.email))
+        .where(col(Order.status) != OrderStatus.cancelled)
+        .group_by(*user)
         .order_by(spent.desc(), col(User.id))
         .limit(limit)
     )
-    names = ("username", "email", "order_count", "total_spent")
-    return [TopSpender(**dict(zip(names, row, strict=True))) for row in session.exec(query)]
+    return [*session.execute(query)]
 
 
 def refuse_unless_in_stock(product: Product, quantity: int) -> None:
@@ -1447,12 +1453,29 @@ def delete_account(session: Session, account_id: int) -> None:
     session.delete(get_or_404(session, Account, account_id))
 
 
+# What may be said of a new user here, beside what the API takes.
+UserOfAnyKind = Annotated[dict[str, Any], Depends(db.bodies.to_create(UserByAdmin))]
+
+
+def create_user_of_any_kind(session: Session, data: UserOfAnyKind) -> User:
+    return create_user(session, data)
+
+
 class ItemAdmin(AdminView, model=Item):
     icon = "fa-solid fa-tag"
     column_list = ["id", "title", "price", "is_available"]
     column_searchable_list = ["title"]
     column_filters = ["is_available"]
     routes = create_item, update_item, delete_item
+
+
+def user_panels(session: Session, id: int) -> list[Table]:
+    """What a user has spent, as `list_top_spenders` counts it."""
+    counted = Order.user_id == id, Order.status != OrderStatus.cancelled
+    spent = func.coalesce(func.sum(Order.total_amount), Decimal(0))
+    row = session.exec(select(func.count(), spent).where(*counted)).one()
+    headings = ["Orders, without cancelled ones", "Spent"]
+    return [Table("Spending", headings, [(f"order/list?user_id={id}", tuple(row))], columns=12)]
 
 
 class UserAdmin(AdminView, model=User):
@@ -1462,7 +1485,8 @@ class UserAdmin(AdminView, model=User):
     column_filters = ["is_active", "is_superuser", "created_at"]
     beside = staticmethod(lambda user: user.email)
     file = users_file
-    routes = create_user, update_user, delete_user
+    panels = staticmethod(user_panels)
+    routes = create_user_of_any_kind, update_user, delete_user
 
 
 class CategoryAdmin(AdminView, model=Category):
@@ -1664,10 +1688,19 @@ def low_stock(session: Session) -> Table:
 
 def top_spenders(session: Session) -> Table:
     rows = [
-        (f"user/list?search={s.username}", (s.username, s.order_count, s.total_spent))
-        for s in list_top_spenders(session, 8)
+        (f"user/details/{s.id}", (s.username, s.order_count, s.total_spent))
+        for s in spenders(session, 8)
     ]
-    return Table("Top spenders", ["User", "Orders", "Spent"], rows, all="user/list")
+    return Table("Top spenders", ["User", "Orders", "Spent"], rows, all="pages/spenders")
+
+
+def hundred_spenders(session: Session) -> Table:
+    rows = [
+        (f"user/details/{s.id}", (s.username, s.email, s.order_count, s.total_spent))
+        for s in spenders(session, 100)
+    ]
+    headings = ["User", "E-mail", "Orders", "Spent"]
+    return Table("Top spenders, the first 100", headings, rows, columns=12)
 
 
 admin = Admin(
@@ -1675,6 +1708,7 @@ admin = Admin(
     db.log_ins,
     log_out,
     dashboard,
+    pages={"spenders": hundred_spenders},
     title=app.title,
 )
 

@@ -172,6 +172,10 @@ class UserCreate(UserBase):
     password: Password
 
 
+class UserByAdmin(UserState):
+    password: Password
+
+
 class UserPage(NumberedPage[User]):
     pass
 

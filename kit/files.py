@@ -24,6 +24,7 @@ from kit.fields import MAX_INT, PLAIN, Id, Moment, MoneyType
 from kit.imports import Import, ImportCounts
 from kit.lines import Column, Lines, head_of, read_flag, read_json, read_number, read_text, text_of
 from kit.openapi import problems
+from kit.previews import Notes, Preview, TrialImport
 from kit.problems import MisuseError
 from kit.tables import Entity, Partial, Schema, Versioned
 from kit.targets import OR_NONE, Reference, Target, annotated
@@ -140,14 +141,20 @@ class TableFile:
         rows = [row._asdict() for row in found]
         return text_of(format, rows), rows[-1]["id"] if rows else None
 
-    def load(self, session: Session, upload: Upload) -> ImportCounts:
+    def load(self, session: Session, upload: Upload, notes: Notes | None = None) -> ImportCounts:
         """Create or change the rows that a file says; a 422 tells of the first 100 bad lines."""
+        return Import(*self.read(session, upload), notes).run()
+
+    def preview(self, session: Session, upload: Upload) -> Preview:
+        """What `load` would do, and refuse; see `previews.undone` for the session."""
+        return TrialImport(*self.read(session, upload)).preview()
+
+    def read(self, session: Session, upload: Upload) -> tuple[Target, Session, Lines]:
         if not self.key:
             raise MisuseError(f"Without a key there is no import of {self.name}")
         columns = self.columns | dict.fromkeys(self.adds, Column(read=read_number))
         go_on = functools.partial(allow_more_time, session)
-        lines = Lines(upload, columns, self.key, self.line, go_on)
-        return Import(self.target, session, lines).run()
+        return self.target, session, Lines(upload, columns, self.key, self.line, go_on)
 
 
 def listed(columns: Any) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ that another line gives up, before it or after it. The table's constraints have 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import insert
@@ -31,11 +31,19 @@ class ImportCounts(BaseModel):
     updated: int
 
 
+class Noting(Protocol):
+    """Who is told what each line does that is right."""
+
+    def add(self, line: int, old: Row | None, new: Row, *, is_changed: bool) -> None: ...
+
+
 class Import:
     """One file on its way into a table."""
 
-    def __init__(self, target: Target, session: Session, lines: Lines) -> None:
-        self.target, self.session, self.lines = target, session, lines
+    def __init__(
+        self, target: Target, session: Session, lines: Lines, notes: Noting | None = None
+    ) -> None:
+        self.target, self.session, self.lines, self.notes = target, session, lines, notes
         self.counts = ImportCounts(created=0, updated=0)
         self.numbers: dict[str, int] = {}  # by slug: the next to try after it
         self.exchange = Exchange(target, session)
@@ -88,6 +96,8 @@ class Import:
             if self.target.slug_from and not old and "slug" not in sent:
                 self.number_slug(new, owners)
             is_changed = new != old or self.waits(key, line)
+            if self.notes:
+                self.notes.add(line, old, new, is_changed=is_changed)
             if wrong := self.exchange.take(key, new, places):
                 self.refuse_value(line, *wrong)
                 continue

@@ -1000,7 +1000,7 @@ def test_a_list_is_exported_as_the_api_does(
 @pytest.mark.every_database
 def test_a_file_is_imported_whole_or_not_at_all(shop: httpx2.Client, client: httpx2.Client) -> None:
     answer = import_file(shop, "product", "sku,name,price\nL-1,Torch,7\nN-1,New,5\n")
-    assert (answer.status_code, answer.text) == (200, "1 created, 1 updated")
+    assert (answer.status_code, answer.text) == (200, "1 created, 1 changed, 0 unchanged")
     before = client.get("/products/").json()
     assert {p["sku"]: p["name"] for p in before} == {"L-1": "Torch", "T-1": "Tent", "N-1": "New"}
     line = '{"sku": "M-1", "name": "More", "price": 1}\n{"sku": "L-1", "price": -1}\n'
@@ -1017,10 +1017,10 @@ def test_a_file_is_taken_as_people_have_it_and_as_it_is_exported(
     shop: httpx2.Client, client: httpx2.Client
 ) -> None:
     answer = import_file(shop, "product", "\ufeffSKU;Price;Stock_change\r\nL-1;7.500;2\r\n;;\r\n")
-    assert (answer.status_code, answer.text) == (200, "0 created, 1 updated")
+    assert (answer.status_code, answer.text) == (200, "0 created, 1 changed, 0 unchanged")
     for format, kind in (("csv", "text/csv"), ("jsonl", "application/jsonl")):
         file = shop.get(f"/admin/product/export/{format}").text
-        assert import_file(shop, "product", file, kind).text == "0 created, 2 updated"
+        assert import_file(shop, "product", file, kind).text == "0 created, 0 changed, 2 unchanged"
         client.patch("/products/1", json={"price": len(format)}).raise_for_status()
         answer = import_file(shop, "product", file, kind)
         assert (answer.status_code, answer.text.partition(": ")[2][:20]) == (
@@ -1033,7 +1033,7 @@ def test_a_file_is_taken_as_people_have_it_and_as_it_is_exported(
 def test_a_file_may_be_larger_than_other_bodies(shop: httpx2.Client) -> None:
     row = "L-1,Lamp," + "x" * 4000 + "\n"
     answer = import_file(shop, "product", "sku,name,description\n" + row * 300)
-    assert (answer.status_code, answer.text) == (200, "0 created, 300 updated")
+    assert (answer.status_code, answer.text) == (200, "0 created, 1 changed, 299 unchanged")
     answer = import_file(shop, "product", "x", "text/plain")
     assert (answer.status_code, answer.text) == (
         409,

@@ -5,7 +5,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,10 +16,12 @@ from kit.admin.forms import body_of
 from kit.conditions import on_condition
 from kit.database import Database
 from kit.files import TableFile
+from kit.previews import Notes, Preview
 from kit.problems import BusyError, ConflictError, InvalidValueError, sentence_of
-from kit.uploads import receive
+from kit.uploads import Upload, receive
 
 logger = logging.getLogger("kit")
+receiving = asynccontextmanager(receive)
 
 
 class RefusedError(Exception):
@@ -43,13 +45,36 @@ def maker_of(route: Any) -> Any:
 
 
 async def load(database: Database, request: Request, file: TableFile) -> str:
-    """Import the file that was sent into its table: what came of it; RefusedError says why not."""
+    """Import the file that was sent into its table: what came of it; RefusedError says why not.
+
+    With the digest of a preview as If-Match it has to do just what that said.
+    """
+    expected = request.headers.get("If-Match", "").strip('"')
+
+    def work() -> str:
+        notes = Notes(file.target)
+        file.load(session, upload, notes)
+        if expected not in ("", notes.digest):
+            raise ConflictError("What this file would do has changed since the preview")
+        return notes.told
+
     with refused(request):
-        async with asynccontextmanager(receive)(request) as upload:
+        async with receiving(request) as upload:
             session = database.writer.session(request, alone=True)
-            work = functools.partial(file.load, session, upload)
-            counts = await database.writer.run(work, session)
-    return ", ".join(f"{count:,} {what}" for what, count in counts.model_dump().items())
+            return cast(str, await database.writer.run(work, session))
+
+
+async def preview(database: Database, request: Request, file: TableFile, upload: Upload) -> Preview:
+    """What `load` would do, or what is wrong with the lines; RefusedError says why not."""
+    one_writes = database.writer.engine.dialect.name == "sqlite"  # see `previews.undone`
+    connections = database.reader if one_writes else database.writer
+    session = connections.session(request, alone=True)
+    with refused(request):
+        try:
+            work = functools.partial(file.preview, session, upload)
+            return cast(Preview, await connections.run(work, session))
+        except RequestValidationError as error:
+            return Preview(errors=error.errors())
 
 
 async def call(

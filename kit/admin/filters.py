@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from sqladmin import ModelView
 from sqladmin.filters import StaticValuesFilter
@@ -70,6 +70,17 @@ class RelatedFilter(StaticValuesFilter):
         # What is no id refers to nothing, and is no number for the database.
         is_asked = getattr(model, str(self.column)) == int(value) if is_id(value) else false()
         return query.where(is_asked)
+
+
+class OneFilter(RelatedFilter):
+    """The same, where a link has asked for it: of what rows refer to, there may be very many."""
+
+    async def lookups(self, request: Any, model: Any, run_query: Any) -> list[tuple[str, str]]:
+        id = request.query_params.get(self.parameter_name)
+        if not is_id(id):
+            return []
+        query = self.view.list_query(request).where(cast(Any, self.view.model).id == int(id))
+        return [(id, str(row)) for row in await self.view._run_query(query)]
 
 
 def is_id(text: Any) -> bool:

@@ -1,14 +1,17 @@
 """The application that the pages are: mounted at /admin, with a dashboard as its first page."""
 
+import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from io import SEEK_END
 from pathlib import Path
 from typing import Any, cast
 
 import sqladmin
 from fastapi import HTTPException, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from sqladmin import BaseView, expose
 from sqladmin.authentication import login_required
 from sqlmodel import Session
@@ -16,8 +19,8 @@ from starlette.datastructures import URL
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 
-from kit.admin.calls import RefusedError, call, load
-from kit.admin.dashboard import Dashboard, as_shown
+from kit.admin.calls import RefusedError, call, load, preview, receiving, refused
+from kit.admin.dashboard import Dashboard, Table, as_shown
 from kit.admin.errors import ErrorPages, with_time
 from kit.admin.filters import is_id
 from kit.admin.log_in import FormTokens, LogInPage, check_token, sent_form
@@ -27,11 +30,13 @@ from kit.admin.views import AdminView
 from kit.admin.words import small
 from kit.files import TableFile
 from kit.log_ins import LogIns
+from kit.previews import Preview
 from kit.problems import BusyError, on_busy
 from kit.service import Service
 from kit.uploads import MEDIA_TYPES
 
 HERE = Path(__file__).parent
+A_WHILE = 0.3  # seconds
 
 # What a rule refused is told in the form: it is no fault to be logged, as sqladmin would.
 REFUSALS = RefusedError, StarletteHTTPException
@@ -54,6 +59,7 @@ class Admin(sqladmin.Admin):
         log_ins: LogIns,
         log_out: Callable[[Session], None],
         dashboard: Callable[[Session], Dashboard] = lambda session: Dashboard(),
+        pages: Mapping[str, Callable[[Session], Table]] | None = None,
         **options: Any,
     ) -> None:
         options["templates_dir"] = str(HERE / "templates")
@@ -66,23 +72,30 @@ class Admin(sqladmin.Admin):
         app.links["admin:index"] = "Administration"
         self.templates.env.filters["shown"] = as_shown
         self.database = database = log_ins.database
-        self.dashboard = dashboard
+        self.dashboard, self.pages = dashboard, dict(pages or {})
         self.admin.exception_handlers = dict(app.exception_handlers)
         app.outermost.append(functools.partial(ErrorPages, service=app, admin=self))
-        act = "/{identity}/actions/{action}"
-        self.admin.router.add_route(act, self.act, methods=["POST"], name="act")
-        new = "/{identity}/pick-new"
-        self.admin.router.add_route(new, self.pick_new, methods=["POST"], name="pick_new")
-        for route in cast(Any, self.admin.routes):
-            if route.name == "logout":  # with a GET it would be a link, or an image, of any page
-                route.methods = {"POST"}
+        self.add_routes()
         self.add_view(DashboardView)
         for kind in AdminView.__subclasses__():
             self.add_view(kind)
         views = [view for view in self.views if isinstance(view, AdminView)]
         for view in views:
             view.connect(database, log_ins.access.users, views)
-        app.file_paths |= {f"{self.base_url}/{view.identity}/import" for view in views if view.file}
+        for path in [f"{self.base_url}/{view.identity}" for view in views if view.file]:
+            app.file_paths |= {f"{path}/import", f"{path}/preview"}
+
+    def add_routes(self) -> None:
+        for path, function, methods in [
+            ("/{identity}/actions/{action}", self.act, ["POST"]),
+            ("/{identity}/pick-new", self.pick_new, ["POST"]),
+            ("/{identity}/preview", self.preview, ["POST"]),
+            ("/pages/{name}", self.page, ["GET"]),
+        ]:
+            self.admin.router.add_route(path, function, methods, name=function.__name__)
+        for route in cast(Any, self.admin.routes):
+            if route.name == "logout":  # with a GET it would be a link, or an image, of any page
+                route.methods = {"POST"}
 
     @login_required
     async def index(self, request: Request) -> Response:
@@ -107,6 +120,13 @@ class Admin(sqladmin.Admin):
         page = await self.templates.TemplateResponse(request, "sqladmin/login.html", told, status)
         page.headers.update(headers)
         return page
+
+    @login_required
+    async def page(self, request: Request) -> Response:
+        if not (table := self.pages.get(request.path_params["name"])):
+            raise HTTPException(404)
+        shown = {"table": await self.database.reader.do(request, table)}
+        return await self.templates.TemplateResponse(request, "page.html", shown)
 
     _handle_form_data = staticmethod(sent_form)
 
@@ -208,6 +228,45 @@ class Admin(sqladmin.Admin):
             return PlainTextResponse(await load(self.database, request, self.file_of(request)))
         except RefusedError as error:
             return PlainTextResponse(str(error), 409)
+
+    @login_required
+    async def preview(self, request: Request) -> Response:
+        """What an import of this file would do: a line now and then with how much is read, a page.
+
+        The lines are numbers, of 1 for all of it.
+        """
+        check_token(request.headers.get("X-CSRF-Token"))
+        view, file, stack = self.view_of(request), self.file_of(request), AsyncExitStack()
+        try:
+            with refused(request):
+                upload = await stack.enter_async_context(receiving(request))
+        except RefusedError as error:
+            return PlainTextResponse(str(error), 409)
+
+        async def pieces() -> AsyncIterator[str]:
+            size = upload.file.seek(0, SEEK_END) or 1
+            upload.file.seek(0)
+            work = asyncio.ensure_future(preview(self.database, request, file, upload))
+            try:
+                while not (await asyncio.wait([work], timeout=A_WHILE))[0]:
+                    yield f"{upload.file.tell() / size:.3f}\n"
+                yield await self.preview_page(request, view, work)
+            finally:
+                work.cancel()
+                await stack.aclose()
+
+        return StreamingResponse(pieces(), media_type="text/html")
+
+    async def preview_page(
+        self, request: Request, view: AdminView, work: asyncio.Future[Preview]
+    ) -> str:
+        shown: dict[str, Any] = {"model_view": view}
+        try:
+            shown["preview"] = work.result()
+        except RefusedError as error:
+            shown["refused"] = str(error)
+        page = await self.templates.TemplateResponse(request, "preview.html", shown)
+        return bytes(page.body).decode()
 
     def view_of(self, request: Request) -> AdminView:
         return cast(AdminView, self._find_model_view(request.path_params["identity"]))

@@ -22,7 +22,7 @@ from sqlmodel import Session
 from kit.admin.actions import Action
 from kit.admin.calls import body_type
 from kit.admin.dashboard import Table, as_shown
-from kit.admin.filters import RelatedFilter, SeveralFilter, is_id, time_filter
+from kit.admin.filters import OneFilter, RelatedFilter, SeveralFilter, is_id, time_filter
 from kit.admin.forms import BodyForm, FieldsForm, field_for, kind_of, row_of
 from kit.admin.log_in import current
 from kit.admin.pickers import LookUp
@@ -130,6 +130,11 @@ class AdminView(ModelView):
             if any(key.column.table is self._mapper.local_table for key in column.foreign_keys)
         ]
         self.filters = [self.filter_for(each) for each in self.column_filters]
+        self.link_filters = [
+            OneFilter(name, self.label(name), view)
+            for name, view in found.items()
+            if view and name in self._mapper.columns and name not in self.column_filters
+        ]
         self.new_by = self.only_needed()
 
     def only_needed(self) -> str | None:
@@ -171,7 +176,8 @@ class AdminView(ModelView):
         return Markup('<a href="{}">{}</a>').format(url, in_list(str(getattr(row, name))))
 
     def get_filters(self) -> list[Any]:
-        return self.filters
+        asked = current.get().query_params
+        return [*self.filters, *(f for f in self.link_filters if f.parameter_name in asked)]
 
     def get_details_columns(self) -> list[str]:
         fields = cast(Any, self.model).model_fields
@@ -230,7 +236,8 @@ class AdminView(ModelView):
             (f"{self.identity}/details/{row.id}", [row, *(getattr(row, n) for n in names)])
             for row in newest
         ]
-        return Table(self.name_plural, [self.name, *labels], rows, columns=12)
+        all_of_them = f"{self.identity}/list?{column.key}={id}"
+        return Table(self.name_plural, [self.name, *labels], rows, all_of_them, columns=12)
 
     def history_of(self, session: Session, id: int) -> list[Table]:
         """The newest changes of the row, where these are kept."""
