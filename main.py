@@ -1554,7 +1554,12 @@ def next_step(label: str, status: OrderStatus, asks: str = "") -> Action:
 
 class OrderAdmin(AdminView, model=Order):
     icon = "fa-solid fa-cart-shopping"
-    column_labels = {"items": "Products", "lines": "SKUs"}
+    column_labels = {
+        "user": "Customer",
+        "user_id": "Customer",
+        "items": "Products",
+        "lines": "SKUs",
+    }
     column_list = ["id", "order_number", "user", "status", "total_amount", "created_at"]
     column_searchable_list = ["order_number", "user.username", "user.email", "user.full_name"]
     column_filters = ["status", "created_at"]

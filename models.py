@@ -400,9 +400,7 @@ class OrderCreate(Schema):
         for item in items:
             quantities[item.product_id] = quantities.get(item.product_id, 0) + item.quantity
         if max(quantities.values()) > 10_000:
-            raise PydanticCustomError(
-                "quantity", "Input should not add up to more than 10000 of one product"
-            )
+            raise PydanticCustomError("quantity", "At most 10000 of one product")
         return [OrderLineCreate(product_id=id, quantity=n) for id, n in quantities.items()]
 
 

@@ -75,6 +75,9 @@ class TrialImport(Import):
         if inserts:
             self.execute(insert(self.target.table), inserts)
 
+    def note(self, keys: list[Any], olds: Mapping[Any, Row]) -> None:
+        pass
+
     def preview(self) -> Preview:
         """What comes of it; RequestValidationError tells of bad lines, as at an import."""
         self.notes = notes = Notes(self.target)

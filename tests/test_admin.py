@@ -526,7 +526,7 @@ def test_rows_are_created_changed_and_deleted_with_forms(
         needing(
             "posts", "post/create", {"title": "x", "tag_ids": "x,1"}, "tag_ids", "Choose a tag"
         ),
-        needing("posts", "post/create", {"title": "x"}, "author_id", "Choose a user"),
+        needing("posts", "post/create", {"title": "x"}, "author_id", "Choose an author"),
         needing(
             "orders",
             "order/create",

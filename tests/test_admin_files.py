@@ -103,7 +103,7 @@ def test_a_preview_says_what_a_file_would_do_and_does_nothing(
         [
             "2",
             "N-1",
-            "name New lamp , slug new-lamp , price 5.00 , stock_quantity 0 , is_active True ,"
+            "name New lamp , slug new-lamp , price 5.00 , stock_quantity 0 , is_active Yes ,"
             " category tents",
         ],
         ["4", "T-1"],
@@ -347,7 +347,7 @@ def test_a_list_of_what_belongs_to_one_row_says_to_whom(
     shop: httpx2.Client,
 ) -> None:
     page = shop.get("/admin/order/list?user_id=1").text
-    assert re.search(r"\sAnn\s", page.split("Filters")[1])
+    assert "Customer: Ann" in page.split("Filters")[1]
     assert "Ann" not in shop.get("/admin/order/list?user_id=2").text.split("Filters")[1]
     for id in ("x", "0", "99", "\u0661", "9" * 5000, "-1", "1,2"):
         assert rows_of(shop, f"/admin/order/list?user_id={id}", 0) == []
@@ -401,7 +401,7 @@ def test_a_new_superuser_is_refused_like_any_other_user(
     page = refused(form(shop, "/admin/user/create", **new_user(password="x", is_superuser="y")))
     assert [*page.errors] == ["password"]
     page = refused(form(shop, "/admin/user/create", **new_user(username="ANN", is_superuser="y")))
-    assert "already exists" in f"{page.alert} {page.errors}"
+    assert page.errors == {"username": "Another user has this username"}
 
 
 def test_the_last_superuser_stays_one_in_the_admin_too(

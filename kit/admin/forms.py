@@ -4,7 +4,7 @@ Each sends along the token of `log_in.FormTokens`, and the version of the row th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar, cast, get_args, get_origin
 
@@ -72,15 +72,20 @@ class BodyForm(FieldsForm):
     def refuse_all(self, error: ValidationError) -> None:
         """Say it at the fields, or at the top what is about none of them."""
         for e in reversed(error.errors(include_url=False)):  # so that the first is what stays
-            form: FieldsForm = self
-            place = [*map(str, e["loc"])]
-            rows = self._fields.get(place[0]) if len(place) > 2 else None
-            if isinstance(rows, RowsField):
-                form, place = cast(FieldsForm, rows.rows[int(place[1])]), place[2:]
-            if place and place[0] in form.body.model_fields:
-                form.refuse(place[0], e)
+            form, name = self.field_at(e["loc"])
+            if name in form.body.model_fields:
+                form.refuse(name, e)
             else:
                 self.form_errors = [said(e, FieldInfo(), None, "number")]
+
+    def field_at(self, place: Sequence[int | str]) -> tuple["FieldsForm", str]:
+        """Where an error is: the form, or a row of it, and the name of the field."""
+        name, *inner = place or [""]
+        rows = self._fields.get(str(name))
+        if not (isinstance(rows, RowsField) and len(inner) > 1):
+            return self, str(name)
+        row = next(iter(rows.rows[int(inner[0]) :]), None)
+        return (cast(FieldsForm, row), str(inner[1])) if row else (self, "")
 
 
 def is_picker(field: Any) -> bool:
