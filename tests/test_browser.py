@@ -572,7 +572,7 @@ def test_the_pages_of_the_admin_fit_the_screen(
     admin.goto("/admin/")
     menu = admin.locator(".navbar-nav .nav-link")
     lists = [str(link.get_attribute("href")) for link in menu.all()]
-    assert len(lists) == 12
+    assert len(lists) == 13
     more = [
         f"/admin/order/details/{order['id']}",
         f"/admin/order/edit/{order['id']}",

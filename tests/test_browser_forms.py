@@ -47,7 +47,7 @@ def test_an_order_is_placed_with_two_products_that_are_found_by_name(
 ) -> None:
     one, two = product(demo_shop, "ROW-1", 10), product(demo_shop, "ROW-2", 3)
     admin.goto("/admin/order/create")
-    open_picker(admin, "User")
+    open_picker(admin, "Customer")
     expect(admin.get_by_role("option")).to_have_count(20)  # before anything is typed
     user = demo_shop.get("/users/7").json()
     choose(admin, user["email"], f"{user['username']} {user['email']}")
@@ -89,7 +89,7 @@ def test_rows_are_added_and_taken_away(admin: Page, admin_troubles: list[str]) -
     expect(rows).to_have_count(1)  # an empty one
     expect(quantity).to_have_value("1")
     save(admin)
-    expect(admin.get_by_text("Choose a user")).to_be_visible()
+    expect(admin.get_by_text("Choose a customer")).to_be_visible()
     assert admin_troubles == ["400 /admin/order/create"]
 
 

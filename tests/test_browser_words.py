@@ -110,7 +110,7 @@ def test_what_has_to_be_filled_in_is_marked_and_told_at_once_in_our_words(
 ) -> None:
     admin.goto("/admin/product/create")
     marked = admin.locator("label.required-label")
-    expect(marked).to_have_text(["Name", "Price", "SKU"])
+    expect(marked).to_have_text(["Name", "SKU", "Price"])
     content = "label => getComputedStyle(label, '::before').content"
     assert marked.first.evaluate(content).startswith('"*"')
     save(admin)
