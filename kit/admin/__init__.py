@@ -10,6 +10,13 @@ An entity has its pages with a class of a few lines:
 and `Admin(app, title=..., dashboard=...)`, after all of these classes, mounts them at /admin.
 The pages are sqladmin's. What they do is ours: a form is made of what a route takes as its body,
 and calls the route's function, so that what the API refuses is refused there too.
+
+Of sqladmin these private names are used, since no public ones do it:
+
+    _run_query, _run_arbitrary_query    to run its queries where those of routes run
+    _stmt_by_identifier                 to look up nothing for what is no id
+    _handle_form_data                   to check the token of a form before anything else
+    _admin_ref                          to show the dashboard by its place in the menu
 """
 
 from kit.admin.actions import Action

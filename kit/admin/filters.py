@@ -3,9 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
-from sqladmin import ModelView
 from sqladmin.filters import StaticValuesFilter
 from sqlalchemy import ColumnElement, bindparam, false
 
@@ -56,12 +55,12 @@ def time_filter(title: str, column: Any) -> ChoiceFilter:
 class RelatedFilter(StaticValuesFilter):
     """By the row of another list that rows refer to."""
 
-    def __init__(self, column: str, title: str, view: ModelView) -> None:
+    def __init__(self, column: str, title: str, view: Any) -> None:
         super().__init__(column, [], title)
         self.view = view
 
     async def lookups(self, request: Any, model: Any, run_query: Any) -> list[tuple[str, str]]:
-        rows = await self.view._run_query(self.view.list_query(request))
+        rows = await self.view.fetch(self.view.list_query(request))
         return [("__all", "All"), *sorted(((str(r.id), str(r)) for r in rows), key=itemgetter(1))]
 
     async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
@@ -79,8 +78,8 @@ class OneFilter(RelatedFilter):
         id = request.query_params.get(self.parameter_name)
         if not is_id(id):
             return []
-        query = self.view.list_query(request).where(cast(Any, self.view.model).id == int(id))
-        return [(id, str(row)) for row in await self.view._run_query(query)]
+        query = self.view.list_query(request).where(self.view.model.id == int(id))
+        return [(id, str(row)) for row in await self.view.fetch(query)]
 
 
 def is_id(text: Any) -> bool:

@@ -31,7 +31,7 @@ class FieldsForm(wtforms.Form):
     def __init__(self, *args: Any, **data: Any) -> None:
         super().__init__(*args, **data)
         for name, info in self.body.model_fields.items():
-            field, (kind, _) = self._fields[name], kind_of(info)
+            field, (kind, _) = self[name], kind_of(info)
             known = {"autocomplete": "new-password"} if kind is SecretStr else {}
             if type(field) is wtforms.StringField:
                 known = attributes_of(info, kind, field.label.text)
@@ -43,7 +43,7 @@ class FieldsForm(wtforms.Form):
 
     def refuse(self, name: str, error: Any) -> None:
         """Say at a field what is wrong there."""
-        field = self._fields[name]
+        field = self[name]
         if is_picker(field) and not error["type"].startswith("too_"):
             field.errors = [f"Choose {what_of(field)}"]
             return
@@ -81,7 +81,7 @@ class BodyForm(FieldsForm):
     def field_at(self, place: Sequence[int | str]) -> tuple["FieldsForm", str]:
         """Where an error is: the form, or a row of it, and the name of the field."""
         name, *inner = place or [""]
-        rows = self._fields.get(str(name))
+        rows = next((field for field in self if field.name == name), None)
         if not (isinstance(rows, RowsField) and len(inner) > 1):
             return self, str(name)
         row = next(iter(rows.rows[int(inner[0]) :]), None)

@@ -269,7 +269,10 @@ class Admin(sqladmin.Admin):
         return bytes(page.body).decode()
 
     def view_of(self, request: Request) -> AdminView:
-        return cast(AdminView, self._find_model_view(request.path_params["identity"]))
+        found = (view for view in self.views if view.identity == request.path_params["identity"])
+        if isinstance(view := next(found, None), AdminView):
+            return view
+        raise HTTPException(404)
 
     def file_of(self, request: Request) -> TableFile:
         view = self.view_of(request)

@@ -33,12 +33,12 @@ class LookUp(QueryAjaxModelLoader):
         if not is_id(pk):
             return {}
         query = self.view.with_names(select(self.model).where(cast(Any, self.pk) == int(pk)))
-        return self.format(next(iter(await self.view._run_query(query)), None))
+        return self.format(next(iter(await self.view.fetch(query)), None))
 
     async def get_list(self, request: Request, term: str) -> list[Any]:
         query, pk = self.view.list_query(request), cast(Any, self.pk)
         query, order = (self.view.search_query(query, term), pk) if term else (query, pk.desc())
-        rows: list[Any] = await self.view._run_query(query.order_by(order).limit(self.limit))
+        rows: list[Any] = await self.view.fetch(query.order_by(order).limit(self.limit))
         return rows
 
     async def choices(self, request: Request, term: str) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class LookUp(QueryAjaxModelLoader):
         if not (term and self.view.new_by):
             return found
         same: Any = select(self.model).where(getattr(self.model, self.view.new_by) == term)
-        if await self.view._run_query(same.limit(1)):
+        if await self.view.fetch(same.limit(1)):
             return found
         url = request.url_for("admin:pick_new", identity=self.view.identity).path
         return [*found, {"id": "new", "text": "New", "url": url}]

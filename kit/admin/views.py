@@ -1,5 +1,6 @@
 """An entity's pages: its list, details and forms, which do what its routes do."""
 
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -9,22 +10,22 @@ from typing import Any, ClassVar, cast
 
 import wtforms
 from fastapi import HTTPException, Request
-from jinja2.filters import do_striptags as striptags
 from markupsafe import Markup
 from pydantic import BaseModel
 from sqladmin import ModelView
 from sqladmin.filters import BooleanFilter
 from sqlalchemy import Integer, or_, select
 from sqlalchemy import inspect as inspect_model
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import aliased, selectinload
 from sqlmodel import Session
 
 from kit.admin.actions import Action
 from kit.admin.calls import body_type
-from kit.admin.dashboard import Table, as_shown
+from kit.admin.dashboard import as_shown
 from kit.admin.filters import OneFilter, RelatedFilter, SeveralFilter, is_id, time_filter
 from kit.admin.forms import BodyForm, FieldsForm, field_for, kind_of, row_of
 from kit.admin.log_in import current
+from kit.admin.panels import panels_of
 from kit.admin.pickers import LookUp
 from kit.admin.rows_field import RowsField
 from kit.admin.saving import ANYWAY, called, save
@@ -33,7 +34,6 @@ from kit.context import path_of
 from kit.database import Database
 from kit.fields import MoneyType
 from kit.files import TableFile
-from kit.history import histories
 from kit.search import contains
 from kit.tables import Versioned
 
@@ -86,36 +86,38 @@ class AdminView(ModelView):
     column_type_formatters_detail = FORMATS
 
     def __init__(self) -> None:
-        super().__init__()
-        columns = self._mapper.columns
-        self._sort_fields = [name for name in self._list_prop_names if name in columns]
-        for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
-            setattr(self, flag, route is not None)
-        labels = {name: self.label(name) for name in self._prop_names}
-        for column in columns:
+        self.mapper = inspect_model(cast(Any, self.model))
+        self.labels, in_list, in_details = {}, dict[str, Any](), dict[str, Any]()
+        for name in [*self.mapper.attrs.keys(), *self.column_list, *self.details]:
+            self.labels[str(name)] = self.label(str(name))
+        for column in self.mapper.columns:
             is_number = isinstance(column.type, Integer | MoneyType)
             if is_number and not (column.foreign_keys or column.primary_key):
-                labels[column.name] = NUMBER.format(labels[column.name])
-                self._list_formatters.setdefault(column.name, number_in_list)
-                self._detail_formatters.setdefault(column.name, number_in_details)
-        for name in {*self._list_prop_names} & {*cast(Any, self.model).named_by}:
-            self._list_formatters.setdefault(name, self.link_in_list)
-        for path in filter(lambda path: "." in path, self._search_fields):  # "user.username"
-            labels[path] = self.label(path.split(".")[-2])
-        self._column_labels = labels
+                self.labels[column.name] = NUMBER.format(self.labels[column.name])
+                in_list[column.name], in_details[column.name] = number_in_list, number_in_details
+        for name in {*map(str, self.column_list)} & {*cast(Any, self.model).named_by}:
+            in_list[name] = self.link_in_list
+        vars(self).update(  # for sqladmin, which reads them now
+            column_formatters=in_list | {**self.column_formatters},
+            column_formatters_detail=in_details | {**self.column_formatters_detail},
+            column_sortable_list=[n for n in self.column_list if n in self.mapper.columns],
+        )
+        super().__init__()
+        for flag, route in zip(("can_create", "can_edit", "can_delete"), self.routes, strict=True):
+            setattr(self, flag, route is not None)
 
     def connect(self, database: Database, users: Any, views: Iterable["AdminView"]) -> None:
         """Have pages link to these, and look up in them what fields such as tag_ids name."""
         self.database, self.users = database, users
-        by_table, found = {view._mapper.local_table: view for view in views}, {}
-        for column in self._mapper.columns:
+        self.by_model = {view.model: view for view in views}
+        by_table, found = {view.mapper.local_table: view for view in views}, {}
+        for column in self.mapper.columns:
             for key in column.foreign_keys:
                 found[column.name] = by_table.get(key.column.table)
         self.many: dict[str, str] = {}  # by such a field: the relation
-        for relation in self._mapper.relationships:
+        for relation in self.mapper.relationships:
             view = by_table.get(relation.target)
             if not view:
-                self._non_link_related_fields.append(relation.key)
                 for column in relation.target.columns:  # of rows that are entered with this one
                     for key in column.foreign_keys:
                         found.setdefault(column.name, by_table.get(key.column.table))
@@ -126,14 +128,14 @@ class AdminView(ModelView):
         self.referring = [
             (view, column)
             for view in by_table.values()
-            for column in view._mapper.columns
-            if any(key.column.table is self._mapper.local_table for key in column.foreign_keys)
+            for column in view.mapper.columns
+            if any(key.column.table is self.mapper.local_table for key in column.foreign_keys)
         ]
         self.filters = [self.filter_for(each) for each in self.column_filters]
         self.link_filters = [
             OneFilter(name, self.label(name), view)
             for name, view in found.items()
-            if view and name in self._mapper.columns and name not in self.column_filters
+            if view and name in self.mapper.columns and name not in self.column_filters
         ]
         self.new_by = self.only_needed()
 
@@ -165,15 +167,17 @@ class AdminView(ModelView):
 
     # Lists and details
 
-    def _build_url_for(self, name: str, request: Request, obj: Any) -> Any:
-        """The page of a row; of a row of this list, so that the list is found as it was left."""
-        url = super()._build_url_for(name, request, obj)
-        is_own = isinstance(obj, cast(Any, self.model)) and name == "admin:details"
-        return url.replace(query=request.url.query) if is_own else url
+    def url_of(self, row: Any, page: str = "details") -> Any:
+        """A page of a row, if rows like it have any; its own list is found there as it was left."""
+        view, request = self.by_model.get(type(row)), current.get()
+        if not view:
+            return ""
+        url = request.url_for(f"admin:{page}", identity=view.identity, pk=row.id)
+        return url.replace(query=request.url.query) if view is self else url
 
     def link_in_list(self, row: Any, name: str) -> str:
-        url = self._build_url_for("admin:details", current.get(), row)
-        return Markup('<a href="{}">{}</a>').format(url, in_list(str(getattr(row, name))))
+        link = Markup('<a href="{}">{}</a>')
+        return link.format(self.url_of(row), in_list(str(getattr(row, name))))
 
     def get_filters(self) -> list[Any]:
         asked = current.get().query_params
@@ -181,77 +185,54 @@ class AdminView(ModelView):
 
     def get_details_columns(self) -> list[str]:
         fields = cast(Any, self.model).model_fields
-        relations = {f"{name}_id": name for name in self._relation_names}
+        relations = {f"{name}_id": name for name in self.mapper.relationships.keys()}  # noqa: SIM118
         names = [relations.get(name, name) for name in fields if not fields[name].exclude]
         return [*names, *self.details]
 
     def list_query(self, request: Request) -> Any:
-        return self.with_names(super().list_query(request), self._list_relations)
+        return self.with_names(super().list_query(request), self.get_list_columns())
 
     def form_details_query(self, request: Request) -> Any:
-        return self.with_names(super().form_details_query(request), self._details_relations)
+        return self.with_names(super().form_details_query(request), self.get_details_columns())
 
-    def with_names(self, query: Any, relations: Iterable[Any] = ()) -> Any:
-        """The query, which also loads what its rows, and those related to them, are called by."""
+    def with_names(self, query: Any, columns: Iterable[str] = ()) -> Any:
+        """The query, which also loads what its rows, and those in these columns, are called by."""
         own = [selectinload(relation) for relation in called_by(self.model)]
-        for relation in relations:
+        for relation in self.relations(columns):
             names = called_by(relation.property.mapper.class_)
             own += [selectinload(relation).joinedload(name) for name in names]
         return query.options(*own)
+
+    def relations(self, columns: Iterable[Any]) -> list[Any]:
+        """Those of these columns that are rows of others."""
+        return [getattr(self.model, n) for n in columns if n in self.mapper.relationships]
 
     def sort_query(self, stmt: Any, request: Request) -> Any:
         return super().sort_query(stmt, request).order_by(cast(Any, self.model).id)
 
     def search_placeholder(self) -> str:
         """Of several fields of one relation, such as "user.email", its name once."""
-        labels = [self._column_labels.get(path, path) for path in self._search_fields]
-        return ", ".join(dict.fromkeys(labels))
+        paths = [path.split(".") for path in map(str, self.column_searchable_list)]
+        return ", ".join(dict.fromkeys(self.label(path[-2:][0]) for path in paths))
 
     def search_query(self, stmt: Any, term: str) -> Any:
-        found, joined = [], set[str]()
-        for path in self._search_fields:  # such as "user.username"
-            stmt, model = self._join_relationship_paths(stmt, path, joined)
-            found.append(contains(getattr(model, path.rpartition(".")[2]), term))
+        found, joined = [], {"": cast(Any, self.model)}
+        for path in map(str, self.column_searchable_list):  # such as "account.user.username"
+            *relations, name = path.split(".")
+            model, place = joined[""], ""
+            for relation in relations:
+                place, attribute = f"{place}.{relation}", getattr(model, relation)
+                if place not in joined:
+                    joined[place] = aliased(attribute.property.mapper.class_)
+                    stmt = stmt.outerjoin(attribute.of_type(joined[place]))
+                model = joined[place]
+            found.append(contains(getattr(model, name), term))
         return stmt.where(or_(*found))
 
     async def details_context(self, request: Request) -> dict[str, Any]:
         id = int(request.path_params["pk"])  # of the row, which has been found
-
-        def tables(session: Session) -> list[Table]:
-            referring = [view.rows_of(session, column, id) for view, column in self.referring]
-            return [*self.panels(session, id), *referring, *self.history_of(session, id)]
-
-        return {"panels": await self.database.reader.do(request, tables)}
-
-    def rows_of(self, session: Session, column: Any, id: int) -> Table:
-        """The newest rows that refer to another one by this column."""
-        model = cast(Any, self.model)
-        loads = [selectinload(relation) for relation in self._list_relations]
-        query = self.list_query(current.get()).options(*loads).where(column == id)
-        newest = session.execute(query.order_by(model.id.desc()).limit(10)).unique().scalars()
-        left_out = {"id", *model.named_by, column.key.removesuffix("_id")}
-        names = [name for name in self._list_prop_names if name not in left_out]
-        labels = [striptags(self._column_labels.get(name, name)) for name in names]
-        rows = [
-            (f"{self.identity}/details/{row.id}", [row, *(getattr(row, n) for n in names)])
-            for row in newest
-        ]
-        all_of_them = f"{self.identity}/list?{column.key}={id}"
-        return Table(self.name_plural, [self.name, *labels], rows, all_of_them, columns=12)
-
-    def history_of(self, session: Session, id: int) -> list[Table]:
-        """The newest changes of the row, where these are kept."""
-        if not (history := histories.get(self.model)):
-            return []
-        newest = history.newest_of(session, self.model, id)
-        people = {change.user_id for change in newest} - {None}
-        found = session.scalars(select(self.users).where(self.users.id.in_(people)))
-        names = {user.id: str(user) for user in found}
-        rows = [
-            ("", (each.created_at, each.kind, each.what, names.get(each.user_id, each.user_id)))
-            for each in newest
-        ]
-        return [Table("History", ["Time", "Change", "Fields", "User"], rows, columns=12)]
+        work = functools.partial(panels_of, self, id=id)
+        return {"panels": await self.database.reader.do(request, work)}
 
     async def check_can_delete(self, request: Request, model: Any) -> bool:
         return await super().check_can_delete(request, model) and self.may_delete(model)
@@ -261,8 +242,11 @@ class AdminView(ModelView):
 
     # Queries, which run where those of routes do
 
+    async def fetch(self, query: Any) -> list[Any]:
+        return [row[0] for row in await self._run_arbitrary_query(query)]
+
     async def _run_query(self, stmt: Any) -> Any:
-        return [row[0] for row in await self._run_arbitrary_query(stmt)]
+        return await self.fetch(stmt)
 
     async def _run_arbitrary_query(self, stmt: Any) -> Any:
         def run(session: Session) -> Any:
@@ -318,7 +302,7 @@ class AdminView(ModelView):
     async def named(self, ids: Sequence[int]) -> str:
         """These rows: "Product Teapot", or "3 products"."""
         found: Any = select(self.model).where(cast(Any, self.model).id.in_(ids))
-        rows = await self._run_query(self.with_names(found))
+        rows = await self.fetch(self.with_names(found))
         return (
             called(self, rows[0]) if len(rows) == 1 else f"{len(ids):,} {small(self.name_plural)}"
         )

@@ -1,13 +1,19 @@
 """What the admin pages do for any table: the axis of a chart, fields and bodies of forms."""
 
+import re
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
 import pytest
 import wtforms
+from databases import HOME
 from pydantic import MISSING, BaseModel, Field, SecretStr
+from sqladmin import Admin, BaseView, ModelView
+from sqlalchemy import create_engine
+from starlette.applications import Starlette
 
+import kit.admin
 from kit.admin.calls import body_type
 from kit.admin.dashboard import Chart, as_shown
 from kit.admin.filters import is_id
@@ -123,3 +129,25 @@ def test_what_is_no_id_is_none(text: Any) -> None:
     assert not is_id(text)
     assert is_id("12")
     assert is_id("2147483647")
+
+
+def test_the_private_names_that_are_used_are_listed_and_there() -> None:
+    text = str(kit.admin.__doc__).partition("private names")[2]
+    listed = {*re.findall(r"\b_[a-z_]+", text)}
+    folder = HOME / "kit" / "admin"
+    used = set[str]()
+    for path in [*folder.rglob("*.py"), *folder.rglob("*.html")]:
+        if path.name != "__init__.py":
+            used |= {
+                *re.findall(r"(?:\.|\bdef |^    )(_[a-z]\w+)\b", path.read_text(), re.MULTILINE)
+            }
+    assert used == listed
+    owners: list[Any] = [ModelView, Admin, Admin(Starlette(), create_engine("sqlite://"))]
+    for name in listed - {"_admin_ref"}:
+        assert any(hasattr(owner, name) for owner in owners), name
+    owners[-1].add_view(View)
+    assert View._admin_ref is owners[-1]  # type: ignore[attr-defined]
+
+
+class View(BaseView):
+    name = "View"
