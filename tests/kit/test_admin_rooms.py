@@ -138,15 +138,13 @@ def test_the_private_names_that_are_used_are_listed_and_there() -> None:
     used = set[str]()
     for path in [*folder.rglob("*.py"), *folder.rglob("*.html")]:
         if path.name != "__init__.py":
-            used |= {
-                *re.findall(r"(?:\.|\bdef |^    )(_[a-z]\w+)\b", path.read_text(), re.MULTILINE)
-            }
+            used |= {*re.findall(r"(?:\.|\bdef |^ {4})(_[a-z]\w+)\b", path.read_text(), re.M)}
     assert used == listed
     owners: list[Any] = [ModelView, Admin, Admin(Starlette(), create_engine("sqlite://"))]
     for name in listed - {"_admin_ref"}:
         assert any(hasattr(owner, name) for owner in owners), name
     owners[-1].add_view(View)
-    assert View._admin_ref is owners[-1]  # type: ignore[attr-defined]
+    assert View._admin_ref is owners[-1]
 
 
 class View(BaseView):
