@@ -1480,6 +1480,7 @@ def user_panels(session: Session, id: int) -> list[Table]:
 
 class UserAdmin(AdminView, model=User):
     icon = "fa-solid fa-user"
+    column_labels = {"email": "E-mail"}
     column_list = ["id", "username", "email", "full_name", "is_active", "is_superuser"]
     column_searchable_list = ["username", "email", "full_name"]
     column_filters = ["is_active", "is_superuser", "created_at"]
@@ -1680,7 +1681,7 @@ def dashboard(session: Session) -> Dashboard:
 def newest_orders(session: Session) -> Table:
     newest = session.exec(select(Order).order_by(col(Order.id).desc()).limit(8).options(WITH_USER))
     rows = [(f"order/details/{o.id}", (o, o.user, o.status, o.total_amount)) for o in newest]
-    headings = ["Number", "User", "Status", "Total"]
+    headings = ["Number", "Customer", "Status", "Total"]
     return Table("Newest orders", headings, rows, all="order/list", columns=12)
 
 

@@ -66,7 +66,7 @@ def is_in_view(found: Locator) -> bool:
             ["ID", "SKU", "Price", "Stock quantity", "Category", "Is active"],
             marks=pytest.mark.needs("products"),
         ),
-        ("user", ["ID", "Email", "Full name", "Is active", "Is superuser"]),
+        ("user", ["ID", "E-mail", "Full name", "Is active", "Is superuser"]),
     ],
 )
 def test_each_value_of_a_row_is_seen_with_its_label(
