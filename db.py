@@ -31,7 +31,7 @@ from kit import (
     OnceSession,
     read_settings,
 )
-from models import Account, Change, IdempotencyKey, Order, Product, User
+from models import Change, IdempotencyKey, User
 
 
 class Settings(kit.Settings):
@@ -61,8 +61,8 @@ Once = Annotated[Session, Depends(once_session)]
 # For `async def`: each statement for itself, and no writing.
 AsyncRead = Annotated[AsyncSession, Depends(async_session, scope="function")]
 
-# Of these, each change is a row of `Change`.
-history = History(Change, User, Product, Order, Account, days=settings.history_days)
+# Each change of the models with `keeps_history` is a row of `Change`.
+history = History(Change, settings.history_days)
 
 access = Access(database, User)
 log_ins = LogIns(access, User.username_key, User.email)

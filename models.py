@@ -140,6 +140,7 @@ class User(Timestamps, UserState, Credentials, Versioned, table=True):
         listed_by_true("is_superuser"),
         Index(None, "updated_at"),  # to deactivate who has long been idle
     )
+    keeps_history: ClassVar[bool] = True
     is_private: ClassVar[bool] = False
     named_by: ClassVar[tuple[str, ...]] = ("username",)
 
@@ -271,6 +272,7 @@ class Product(Timestamps, ProductBase, Versioned, table=True):
         # For low stock, too: what is not active is passed over within the index.
         Index(None, "stock_quantity", "id", "is_active"),
     )
+    keeps_history: ClassVar[bool] = True
 
     category: Category | None = related()
 
@@ -349,6 +351,7 @@ class Order(Timestamps, OrderBase, Versioned, table=True):
         *listed_within("status", "total_amount", "created_at"),
         Index(None, "user_id", "status", "total_amount"),  # who spent most, from this alone
     )
+    keeps_history: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("order_number",)
 
     lines: list["OrderLine"] = related(passive_deletes="all", order_by="OrderLine.id")
@@ -607,6 +610,7 @@ class Account(Created, AccountBase, Entity, table=True):
         CheckConstraint("balance >= 0", "balance_not_negative"),
         *listed_by("user_id"),
     )
+    keeps_history: ClassVar[bool] = True
 
     user: User = related()
 

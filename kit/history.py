@@ -1,8 +1,8 @@
 """Who changed what and when: rows that are written in the transaction of the change.
 
-Told are changes that a request makes in tables of a `History`, by whatever way: a row by the ORM
-or by `rows`, many by `update` and `delete`, lines of a file, and what a deletion takes along by
-ON DELETE CASCADE. Not what the database changes by itself in another way (ON DELETE SET NULL).
+Told are changes that a request makes in models with `keeps_history`, by whatever way: a row by the
+ORM or by `rows`, many by `update` and `delete`, lines of a file, and what a deletion takes along
+by ON DELETE CASCADE. Not what the database changes by itself in another way (ON DELETE SET NULL).
 What a column hides from answers (`exclude=True`) is not told, nor when a row was changed last; of
 a password, that it was changed.
 """
@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Connection, Index, event, insert, select, type_coerce
-from sqlalchemy.orm import Mapper, ORMExecuteState, attributes
+from sqlalchemy import JSON, Connection, Index, delete, event, insert, select, type_coerce
+from sqlalchemy.orm import Mapper, ORMExecuteState
+from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Field, Session, col
 from typing_extensions import TypedDict
 
 from kit.fields import choice, now
 from kit.json import json_value
 from kit.loading import WriteSession
-from kit.rows import forget_some
 from kit.tables import Created, Entity, Timestamps, Versioned, has_changed
 from kit.transactions import at_work, transaction_of
 
@@ -44,10 +44,10 @@ class FieldChange(TypedDict):
 
 
 class ChangeRow(Created, Entity):
-    """A change of a row. The table that a service makes of it is the first of a `History`."""
+    """A change of a row. The table that a service makes of it is that of its `History`."""
 
     __tablename__ = "change"
-    __table_args__ = (Index(None, "entity", "entity_id", "id"), Index(None, "created_at"))
+    __table_args__ = (Index(None, "entity", "entity_id", "id"),)
 
     entity: str = Field(max_length=50)  # the table
     entity_id: int
@@ -76,12 +76,19 @@ histories: dict[Any, "History"] = {}  # by model
 
 
 class History:
-    """The changes of some tables, each kept for so many days; with 0 days none are written."""
+    """The changes of all models with `keeps_history` that there are by now.
 
-    def __init__(self, table: Any, *models: Any, days: int) -> None:
+    Each is kept for so many days; with 0 days none are written.
+    """
+
+    def __init__(self, table: Any, days: int) -> None:
         self.table, self.days = table, days
-        self.models = models if days else ()
+        known = [mapper.class_ for mapper in table.__mapper__.registry.mappers]
+        models = [model for model in known if getattr(model, "keeps_history", False)]
+        self.models = sorted(models, key=lambda model: model.__name__) if days else []
         self.written = 0  # since some were looked for that are too old
+        self.insertion = insert(table.__table__)
+        self.in_one = self.insertion.returning(table.__table__.c.id)
         self.told = {model: told_of(model) for model in self.models}
         histories.update(dict.fromkeys(self.models, self))
         for model in self.models:
@@ -95,12 +102,11 @@ class History:
         self.note(type(row), ChangeKind.created, [(row.id, {}, row.__dict__)])
 
     def on_update(self, _: Mapper[Any], __: Connection, row: Any) -> None:
-        names = [name for name in self.told[type(row)] if has_changed(row, name)]
-        before = {name: before_change(row, name) for name in names}
-        after = {name: row.__dict__[name] for name in names}
-        for name in SECRETS.keys() & row.__dict__.keys():
+        before: Values = instance_state(row).committed_state  # of what was set
+        after = {name: row.__dict__.get(name) for name in before}
+        for name in SECRETS.keys() & before.keys():
             if has_changed(row, name):
-                before[SECRETS[name]] = after[SECRETS[name]] = None
+                after[SECRETS[name]] = None
         self.note(type(row), ChangeKind.updated, [(row.id, before, after)])
 
     def on_delete(self, _: Mapper[Any], __: Connection, row: Any) -> None:
@@ -173,16 +179,22 @@ class History:
         rows, transaction.changes = transaction.changes, []
         if not rows:
             return
-        time = now()
-        session.connection().execute(
-            insert(self.table), [{**row, "created_at": time} for row in rows]
+        time, connection = now(), session.connection()
+        is_one = connection.dialect.insert_executemany_returning  # statement, for all rows
+        connection.execute(
+            self.in_one if is_one else self.insertion, [{**row, "created_at": time} for row in rows]
         )
         self.written += len(rows)
-        if self.written >= 100:
+        if self.written >= BATCH:
             self.written = 0
-            forget_some(
-                session, self.table, col(self.table.created_at) < self.oldest(), limit=BATCH
-            )
+            self.forget(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """Delete the first rows of all, as far as they are too old."""
+        id, time = col(self.table.id), col(self.table.created_at)
+        first = select(id.label("id"), time.label("time")).order_by(id).limit(BATCH).subquery()
+        if old := connection.scalars(select(first.c.id).where(first.c.time < self.oldest())).all():
+            connection.execute(delete(self.table).where(id.in_(old)))
 
     def oldest(self) -> datetime:
         """Since when changes are kept."""
@@ -193,11 +205,6 @@ class History:
         query = select(self.table).where(self.table.entity == model.__tablename__)
         query = query.where(self.table.entity_id == id, self.table.created_at > self.oldest())
         return session.scalars(query.order_by(self.table.id.desc()).limit(10)).all()
-
-
-def before_change(row: Entity, name: str) -> Any:
-    """The value that a field had when the row was loaded."""
-    return next(iter(attributes.get_history(row, name).deleted or ()), None)
 
 
 def told_of(model: Any) -> list[str]:

@@ -213,10 +213,10 @@ def plain_insertion(model: Any) -> Any:
     return insert(model.__table__)
 
 
-def forget_some(session: Session, model: type[Entity], expired: Any, limit: int = 100) -> None:
+def forget_some(session: Session, model: type[Entity], expired: Any) -> None:
     """Delete some of the rows that have expired, but none that another is deleting."""
     id = col(model.id)
-    some = select(id).where(expired).order_by(expired.left).limit(limit)
+    some = select(id).where(expired).order_by(expired.left).limit(100)
     some = some.with_for_update(skip_locked=True)
     connection = session.connection()  # the session may have rows that it need not know yet
     if ids := connection.scalars(some).all():

@@ -61,6 +61,7 @@ class Entity(SQLModel):
     # Whether who asks for another user's is told 404 and not 403, so that nobody learns of it.
     is_private: ClassVar[bool] = True
     named_by: ClassVar[tuple[str, ...]] = ("name", "title")  # the fields that a row is called by
+    keeps_history: ClassVar[bool] = False  # whether its changes are told: see kit.history
 
     model_config = ConfigDict(  # type: ignore[assignment]
         json_schema_serialization_defaults_required=True

@@ -27,7 +27,6 @@ def upgrade() -> None:
         sa.Column("fields", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change")),
     )
-    op.create_index(op.f("ix_change_created_at"), "change", ["created_at"])
     columns = ["entity", "entity_id", "id"]
     op.create_index(op.f("ix_change_entity_entity_id_id"), "change", columns)
 
