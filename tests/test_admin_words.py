@@ -163,7 +163,7 @@ def test_whatever_is_entered_each_wrong_field_has_one_sentence_of_ours(
             {"username": "Letters, digits and _ only", "email": EMAIL, "password": PASSWORD},
         ),
         ("user/edit/2", {"username": "ANN"}, {"username": "Another user has this username"}),
-        ("user/edit/2", {"email": "User1@example.com"}, {"email": "Another user has this email"}),
+        ("user/edit/2", {"email": "User1@example.com"}, {"email": "Another user has this e-mail"}),
         needing(
             "products",
             "product/create",

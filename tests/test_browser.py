@@ -324,7 +324,7 @@ def test_a_deletion_that_is_refused_says_why_where_it_was_asked_for(
     ask_for_all()
     expect(text).to_have_text("2 rows will be deleted.")
     dialog.get_by_role("button", name="Delete").click()
-    expect(text).to_contain_text("still referred to by")
+    expect(text).to_contain_text("still refers to it")
     assert admin_troubles == ["409 /admin/user/delete?pks=34,33"]
 
     tag = demo_shop.post("/tags/", json={"name": "Short-lived"}).json()
@@ -552,7 +552,7 @@ def test_several_orders_are_shipped_at_once_from_the_list(
     chosen = admin.locator(".select-box:checked").count()
     admin.get_by_role("button", name="Actions").click()
     ship.click()
-    expect(admin.locator("#told")).to_have_text(f"Ship: {chosen} rows")
+    expect(admin.locator("#told")).to_have_text(f"Ship: {chosen} orders")
     assert {demo_shop.get(f"/orders/{id}").json()["status"] for id in ids} == {"shipped"}
     assert admin_troubles == []
 

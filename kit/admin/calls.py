@@ -25,7 +25,12 @@ receiving = asynccontextmanager(receive)
 
 
 class RefusedError(Exception):
-    """What a form asked for and a rule refused, in a sentence, and the rule's own error."""
+    """What a form asked for and a rule refused, in a sentence, and the rule's own error.
+
+    Of several rows, `id` is the one that it is about.
+    """
+
+    id: int | None = None
 
     def __init__(self, told: str, reason: Exception | None = None) -> None:
         super().__init__(told)
@@ -89,20 +94,26 @@ async def call(
     session = database.writer.session(request, alone=len(ids) > 1)
     names = inspect.signature(route).parameters
     values: dict[str, Any] = {"session": session, **more}
+    at = [0]  # which row
 
     def work() -> Any:
         row = None
         for id in ids or [0]:
+            at[0] = id
             known = values | {name: id for name in names if name.endswith("_id")}
             row = on_condition(session, functools.partial(route, **known))
             session.flush()
         return row
 
-    with refused(request):
-        if "data" in names:
-            body, make = body_of(body_type(route), sent), maker_of(route)
-            values["data"] = await make(request, body, *ids) if make else body
-        return await database.writer.run(work, session)
+    try:
+        with refused(request):
+            if "data" in names:
+                body, make = body_of(body_type(route), sent), maker_of(route)
+                values["data"] = await make(request, body, *ids) if make else body
+            return await database.writer.run(work, session)
+    except RefusedError as error:
+        error.id = at[0] if len(ids) > 1 else None
+        raise
 
 
 @contextmanager
@@ -122,6 +133,9 @@ def sentence(request: Request, error: Exception) -> str:
         )
     if isinstance(error, HTTPException):
         return error.detail
+    if isinstance(error, ConflictError) and "." in (error.field or ""):  # "order_line.product_id"
+        other = str(error.field).partition(".")[0].replace("_", " ")
+        return f"At least one {other} still refers to it"
     if isinstance(error, ConflictError | InvalidValueError | BusyError):
         return str(error)
     if isinstance(error, ValidationError):

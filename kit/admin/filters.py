@@ -1,6 +1,7 @@
 """What a list can be filtered by: conditions, times, and what its rows refer to."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -8,7 +9,12 @@ from typing import Any
 from sqladmin.filters import StaticValuesFilter
 from sqlalchemy import ColumnElement, bindparam, false
 
+from kit.admin.log_in import current
 from kit.fields import MAX_INT
+
+PAST = {"day": 1, "week": 7, "30_days": 30}
+DAYS = "days"  # what a filter is by, in place of one of its choices
+DAY = re.compile("(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}")
 
 
 class ChoiceFilter(StaticValuesFilter):
@@ -41,15 +47,48 @@ class SeveralFilter(StaticValuesFilter):
         return query.where(getattr(model, str(self.column)).in_(self.chosen(value)))
 
 
-def time_filter(title: str, column: Any) -> ChoiceFilter:
-    """By how long ago something was."""
+class TimeFilter(ChoiceFilter):
+    """By how long ago something was, or by days: from one, up to another, or both, in UTC."""
 
-    def within(**time: int) -> Any:
-        since: Any = bindparam(None, callable_=lambda: datetime.now(UTC) - timedelta(**time))
-        return column > since
+    template = "days.html"
 
-    past = {"Past_day": within(days=1), "Past_week": within(days=7)}
-    return ChoiceFilter(title, **past, Past_30_days=within(days=30))
+    def __init__(self, title: str, column: Any) -> None:
+        past = {f"Past_{name}": column > days_ago(days) for name, days in PAST.items()}
+        super().__init__(title, **past)
+        self.time = column
+
+    @property
+    def days(self) -> tuple[str, str]:
+        """The first and the last day that are asked for; "" for what is none."""
+        sent = [*current.get().query_params.getlist(self.parameter_name), "", ""]
+        first, last = (day if day_of(day) else "" for day in sent[:2])
+        return first, last
+
+    async def lookups(self, request: Any, model: Any, run_query: Any) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = await super().lookups(request, model, run_query)
+        first, last = self.days
+        return [*found, (DAYS, f"{first} to {last}")] if first or last else found
+
+    async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+        first, last = map(day_of, self.days)
+        if first:
+            query = query.where(self.time >= first)
+        if last:
+            query = query.where(self.time < last + timedelta(days=1))
+        return await super().get_filtered_query(query, value, model)
+
+
+def days_ago(days: int) -> Any:
+    """That time, whenever a query runs."""
+    return bindparam(None, callable_=lambda: datetime.now(UTC) - timedelta(days=days))
+
+
+def day_of(text: str) -> datetime | None:
+    """When a day begins; None for what is no day of these centuries."""
+    with suppress(ValueError):
+        if DAY.fullmatch(text):
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return None
 
 
 class RelatedFilter(StaticValuesFilter):

@@ -167,7 +167,7 @@ class Admin(sqladmin.Admin):
         try:
             await call(self.database, request, view.routes[2], {}, *ids)
         except RefusedError as error:
-            return PlainTextResponse(str(error), 409)
+            return PlainTextResponse(await view.told(error), 409)
         tell(request, f"{named} deleted")
         return Response(status_code=204)
 
@@ -183,10 +183,9 @@ class Admin(sqladmin.Admin):
         try:
             await call(self.database, request, action.route, {}, *rows, **action.values)
         except RefusedError as error:
-            tell(request, str(error), refused=True)
+            tell(request, await view.told(error), refused=True)
         else:
-            what = f"{view.name} {rows[0]}" if len(rows) == 1 else f"{len(rows):,} rows"
-            tell(request, f"{action.label}: {what}")
+            tell(request, f"{action.label}: {await view.named(rows)}")
         back, index = str(form.get("back", "")), request.url_for("admin:index").path
         own = back if back.startswith(f"{view.identity}/") else f"{view.identity}/list"
         return RedirectResponse(f"{index}{own}", 303)

@@ -20,9 +20,9 @@ from sqlalchemy.orm import aliased, selectinload
 from sqlmodel import Session
 
 from kit.admin.actions import Action
-from kit.admin.calls import body_type
+from kit.admin.calls import RefusedError, body_type
 from kit.admin.dashboard import as_shown
-from kit.admin.filters import OneFilter, RelatedFilter, SeveralFilter, is_id, time_filter
+from kit.admin.filters import OneFilter, RelatedFilter, SeveralFilter, TimeFilter, is_id
 from kit.admin.forms import BodyForm, FieldsForm, field_for, kind_of, row_of
 from kit.admin.log_in import current
 from kit.admin.panels import panels_of
@@ -153,7 +153,7 @@ class AdminView(ModelView):
         if look_up := self.look_ups.get(column):
             return RelatedFilter(column, title, look_up.view)
         if kind is datetime:
-            return time_filter(title.removesuffix(" at"), getattr(self.model, column))
+            return TimeFilter(title.removesuffix(" at"), getattr(self.model, column))
         if isinstance(kind, type) and issubclass(kind, StrEnum):
             return SeveralFilter(column, [(value, value) for value in kind], title)
         return BooleanFilter(column, title)
@@ -302,10 +302,14 @@ class AdminView(ModelView):
     async def named(self, ids: Sequence[int]) -> str:
         """These rows: "Product Teapot", or "3 products"."""
         found: Any = select(self.model).where(cast(Any, self.model).id.in_(ids))
+        if len(ids) > 1:
+            return f"{len(ids):,} {small(self.name_plural)}"
         rows = await self.fetch(self.with_names(found))
-        return (
-            called(self, rows[0]) if len(rows) == 1 else f"{len(ids):,} {small(self.name_plural)}"
-        )
+        return called(self, rows[0]) if rows else f"{self.name} {ids[0]}"
+
+    async def told(self, error: RefusedError) -> str:
+        """What is wrong; of several rows, with which: then nothing is done with any of them."""
+        return f"{await self.named([error.id])}: {error}" if error.id else str(error)
 
     async def insert_model(self, request: Request, data: dict[str, Any]) -> Any:
         return await save(self, request, self.routes[0], data)
