@@ -29,7 +29,6 @@ UNTOLD = {"id", *Versioned.model_fields, *Timestamps.model_fields}
 SECRETS = {"password_hash": "password"}
 
 Values = Mapping[str, Any]
-Rows = list[tuple[int, Values, Values]]  # ids, and the fields before and after
 
 
 class ChangeKind(StrEnum):
@@ -99,15 +98,18 @@ class History:
             event.listen(WriteSession, "do_orm_execute", self.on_many)
 
     def on_insert(self, _: Mapper[Any], __: Connection, row: Any) -> None:
-        self.note(type(row), ChangeKind.created, [(row.id, {}, row.__dict__)])
+        model = type(row)
+        fields = differences(self.told[model], {}, row.__dict__)
+        self.note(model, ChangeKind.created, row.id, fields)
 
     def on_update(self, _: Mapper[Any], __: Connection, row: Any) -> None:
-        before: Values = instance_state(row).committed_state  # of what was set
-        after = {name: row.__dict__.get(name) for name in before}
-        for name in SECRETS.keys() & before.keys():
-            if has_changed(row, name):
-                after[SECRETS[name]] = None
-        self.note(type(row), ChangeKind.updated, [(row.id, before, after)])
+        model, before = type(row), instance_state(row).committed_state  # of what was set
+        names = [name for name in self.told[model] if name in before]
+        fields = differences(names, before, row.__dict__)
+        for name, told_as in SECRETS.items():
+            if name in before and has_changed(row, name):
+                fields[told_as] = {"before": None, "after": None}
+        self.note(model, ChangeKind.updated, row.id, fields)
 
     def on_delete(self, _: Mapper[Any], __: Connection, row: Any) -> None:
         self.note_deleted(type(row), col(type(row).id) == row.id)
@@ -125,16 +127,16 @@ class History:
         sent = {getattr(c, "key", c): value for c, value in statement._values.items()}
         sets = {name: sent[name] for name in self.told[model] if name in sent}
         for rows in self.batches(model, statement.whereclause, sets) if sets else ():
-            told: Rows = [
-                (row["id"], {n: row[n] for n in sets}, {n: row[f"new_{n}"] for n in sets})
-                for row in rows
-            ]
-            self.note(model, ChangeKind.updated, told)
+            for row in rows:
+                fields = differences(sets, row, {name: row[f"new_{name}"] for name in sets})
+                self.note(model, ChangeKind.updated, row["id"], fields)
 
     def note_deleted(self, model: Any, condition: Any) -> None:
         """Note that these rows go, and with them those that refer to them by ON DELETE CASCADE."""
         for rows in self.batches(model, condition):
-            self.note(model, ChangeKind.deleted, [(row["id"], row, {}) for row in rows])
+            for row in rows:
+                fields = differences(self.told[model], row, {})
+                self.note(model, ChangeKind.deleted, row["id"], fields)
             for other in self.models:
                 for column in other.__table__.columns:
                     keys = [k for k in column.foreign_keys if k.references(model.__table__)]
@@ -159,16 +161,15 @@ class History:
             yield rows
             last = rows[-1]["id"]
 
-    def note(self, model: Any, kind: ChangeKind, rows: Rows) -> None:
-        """Keep changes of rows until the end of the transaction, of which each says its own."""
-        if (session := at_work.get(None)) is None:  # no request
+    def note(self, model: Any, kind: ChangeKind, id: int, fields: Mapping[str, Any]) -> None:
+        """Keep a change until the end of the transaction, if a request makes it."""
+        session = at_work.get(None)
+        if session is None or not fields:
             return
         transaction = transaction_of(session)
-        place = {"entity": model.__tablename__, "kind": kind}
-        place["user_id"] = transaction.context.caller.id or None
-        for id, before, after in rows:
-            if fields := differences([*self.told[model], *SECRETS.values()], before, after):
-                transaction.changes.append({**place, "entity_id": id, "fields": fields})
+        change = {"entity": model.__tablename__, "entity_id": id, "kind": kind, "fields": fields}
+        change["user_id"] = transaction.context.caller.id or None
+        transaction.changes.append(change)
         transaction.store_changes = self.store
         if len(transaction.changes) >= BATCH:
             self.store(session)
@@ -218,7 +219,7 @@ def differences(names: Iterable[str], before: Values, after: Values) -> dict[str
     return {
         name: {"before": as_json(before.get(name)), "after": as_json(after.get(name))}
         for name in names
-        if before.get(name) != after.get(name) or name in SECRETS.values() & after.keys()
+        if before.get(name) != after.get(name)
     }
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from kit.exchanges import Exchange, Owners, Places
-from kit.history import ChangeKind, histories
+from kit.history import ChangeKind, differences, histories
 from kit.lines import Line, Lines
 from kit.search import free_slug
 from kit.targets import KEPT, Row, Target, Unique
@@ -217,7 +217,8 @@ class Import:
                 key = row[self.target.key]
                 old, new = before(key, olds.get(key)), before(key, dict(row)) or {}
                 kind = ChangeKind.updated if old else ChangeKind.created
-                history.note(model, kind, [(row["id"], old or {}, new)])
+                fields = differences(history.told[model], old or {}, new)
+                history.note(model, kind, row["id"], fields)
 
     def settle(self, rows: list[Row]) -> None:
         """Have lines that waited for these rows refer to them."""
