@@ -12,7 +12,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Connection, Index, delete, event, insert, select, type_coerce
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Index,
+    bindparam,
+    delete,
+    event,
+    insert,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import Mapper, ORMExecuteState
 from sqlalchemy.orm.attributes import instance_state
 from sqlmodel import Field, Session, col
@@ -86,8 +96,12 @@ class History:
         models = [model for model in known if getattr(model, "keeps_history", False)]
         self.models = sorted(models, key=lambda model: model.__name__) if days else []
         self.written = 0  # since some were looked for that are too old
-        self.insertion = insert(table.__table__)
-        self.in_one = self.insertion.returning(table.__table__.c.id)
+        rows = table.__table__  # statements are built once: each is garbage that refers to itself
+        self.insertion = insert(rows)
+        self.in_one = self.insertion.returning(rows.c.id)
+        first = select(rows.c.id, rows.c.created_at).order_by(rows.c.id).limit(BATCH).subquery()
+        self.too_old = select(first.c.id).where(first.c.created_at < bindparam("oldest"))
+        self.deletion = delete(rows).where(rows.c.id.in_(bindparam("ids")))
         self.told = {model: told_of(model) for model in self.models}
         histories.update(dict.fromkeys(self.models, self))
         for model in self.models:
@@ -192,10 +206,8 @@ class History:
 
     def forget(self, connection: Connection) -> None:
         """Delete the first rows of all, as far as they are too old."""
-        id, time = col(self.table.id), col(self.table.created_at)
-        first = select(id.label("id"), time.label("time")).order_by(id).limit(BATCH).subquery()
-        if old := connection.scalars(select(first.c.id).where(first.c.time < self.oldest())).all():
-            connection.execute(delete(self.table).where(id.in_(old)))
+        if old := connection.scalars(self.too_old, {"oldest": self.oldest()}).all():
+            connection.execute(self.deletion, {"ids": old})
 
     def oldest(self) -> datetime:
         """Since when changes are kept."""
