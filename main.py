@@ -1326,7 +1326,7 @@ def list_changes(
     Kept for HISTORY_DAYS. A field is there `before` and `after`, but for a password, of which it
     is told only that it was changed.
     """
-    query = select(Change).where(col(Change.created_at) > db.history.oldest())
+    query = select(Change)
     if entity is not None:
         query = query.where(Change.entity == entity)
     if id is not None:

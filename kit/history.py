@@ -8,14 +8,13 @@ a password, that it was changed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
     Connection,
-    Index,
     bindparam,
     delete,
     event,
@@ -31,10 +30,11 @@ from typing_extensions import TypedDict
 from kit.fields import choice, now
 from kit.json import json_value
 from kit.loading import WriteSession
-from kit.tables import Created, Entity, Timestamps, Versioned, has_changed
+from kit.tables import Created, Entity, Timestamps, Versioned, has_changed, listed_by
 from kit.transactions import at_work, transaction_of
 
 BATCH = 500  # rows
+A_WHILE = 100  # rows
 UNTOLD = {"id", *Versioned.model_fields, *Timestamps.model_fields}
 SECRETS = {"password_hash": "password"}
 
@@ -56,7 +56,7 @@ class ChangeRow(Created, Entity):
     """A change of a row. The table that a service makes of it is that of its `History`."""
 
     __tablename__ = "change"
-    __table_args__ = (Index(None, "entity", "entity_id", "id"),)
+    __table_args__ = listed_by("entity", "entity_id")
 
     entity: str = Field(max_length=50)  # the table
     entity_id: int
@@ -200,23 +200,20 @@ class History:
             self.in_one if is_one else self.insertion, [{**row, "created_at": time} for row in rows]
         )
         self.written += len(rows)
-        if self.written >= BATCH:
+        if self.written >= A_WHILE:
             self.written = 0
             self.forget(connection)
 
     def forget(self, connection: Connection) -> None:
         """Delete the first rows of all, as far as they are too old."""
-        if old := connection.scalars(self.too_old, {"oldest": self.oldest()}).all():
+        oldest = now() - timedelta(days=self.days)
+        if old := connection.scalars(self.too_old, {"oldest": oldest}).all():
             connection.execute(self.deletion, {"ids": old})
-
-    def oldest(self) -> datetime:
-        """Since when changes are kept."""
-        return now() - timedelta(days=self.days)
 
     def newest_of(self, session: Session, model: Any, id: int) -> Sequence[Any]:
         """The last ten changes of a row."""
         query = select(self.table).where(self.table.entity == model.__tablename__)
-        query = query.where(self.table.entity_id == id, self.table.created_at > self.oldest())
+        query = query.where(self.table.entity_id == id)
         return session.scalars(query.order_by(self.table.id.desc()).limit(10)).all()
 
 

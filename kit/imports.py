@@ -219,6 +219,7 @@ class Import:
                 kind = ChangeKind.updated if old else ChangeKind.created
                 fields = differences(history.told[model], old or {}, new)
                 history.note(model, kind, row["id"], fields)
+            history.store(self.session)  # a batch has as much text as may be kept
 
     def settle(self, rows: list[Row]) -> None:
         """Have lines that waited for these rows refer to them."""

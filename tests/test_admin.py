@@ -218,11 +218,12 @@ LISTS = {
     "account": "id balance created_at",
     "transfer": "id amount status created_at",
     "payment": "id amount refunded_at created_at",
+    "change": "id created_at entity entity_id kind user_id",
 }
 VIEWS: dict[str, Any] = {
     view.identity: view for view in main.admin.views if isinstance(view, AdminView)
 }
-for name in VIEWS.keys() - LISTS.keys():  # an entity of your own
+for name in sorted(VIEWS.keys() - LISTS.keys()):  # an entity of your own
     columns = VIEWS[name].model.__table__.columns
     LISTS[name] = " ".join(column for column in VIEWS[name].column_list if column in columns)
 LISTS = {name: columns for name, columns in LISTS.items() if name in VIEWS}

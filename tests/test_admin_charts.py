@@ -32,7 +32,7 @@ def cells_of(client: httpx2.Client, path: str) -> list[str]:
     return [cell for row in Page(page.text).rows for cell in row]
 
 
-@pytest.mark.needs("orders")
+@pytest.mark.needs("payments")
 def test_an_axis_of_money_is_shown_as_money_and_one_of_orders_without_decimals(
     shop: httpx2.Client,
     make: Make,

@@ -3,6 +3,7 @@
 import html
 import re
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -34,13 +35,17 @@ from kit import Balance, Email, Moment, Money, Name, Password, Price, Slug, User
 from kit.admin.forms import body_of, kind_of
 from kit.admin.words import said
 from kit.fields import Count, Id, OptionalText, Secret
-from models import OrderStatus, Quantity, Sku, Stock
+from models import Sku, Stock
 
 LIBRARIES = re.compile(r"Input|String|Value|pattern|valid|should|\^|\[")
 PRICE = "A price such as 19.99, with at most 2 decimals"
 PASSWORD = "At least 8 characters, with an upper-case letter and a digit"
 EMAIL = "An e-mail address such as ann@example.com"
 CHANGED = "This product has changed since the form was loaded, so nothing is saved yet"
+
+
+class Color(StrEnum):
+    red = "red"
 
 
 # What is wrong with a field
@@ -81,15 +86,15 @@ CHANGED = "This product has changed since the form was loaded, so nothing is sav
         (Stock, str(2**53 + 1), "Has to be 9,007,199,254,740,992 or less"),
         (Stock, "9" * 30, "Has to be 9,007,199,254,740,992 or less"),
         (Count, "", "Fill this in"),
-        (Quantity, "0", "Has to be 1 or more"),
-        (Quantity, "10001", "Has to be 10,000 or less"),
+        (Annotated[int, Field(ge=1)], "0", "Has to be 1 or more"),
+        (Annotated[int, Field(le=10_000)], "10001", "Has to be 10,000 or less"),
         (Id, "x", "A whole number"),
         (Moment, "", "Fill this in"),
         (Moment, "yesterday", "A time such as 2026-01-31 12:00"),
         (Moment, "2026-13-31 12:00", "A time such as 2026-01-31 12:00"),
         (Moment, "1900-01-31 12:00", "A time such as 2026-01-31 12:00"),
-        (OrderStatus, "odd", "Choose one of these"),
-        (OrderStatus, "", "Choose one of these"),
+        (Color, "odd", "Choose one of these"),
+        (Color, "", "Choose one of these"),
         (bool, "odd", "Yes or no"),
         (date, "x", "A date such as 2026-01-31"),
         (Annotated[date, Field(ge=date(2026, 1, 1))], "2025-01-01", "Has to be 2026-01-01 or more"),

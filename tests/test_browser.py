@@ -523,7 +523,7 @@ def test_an_order_is_found_by_its_customer_confirmed_and_cancelled_by_buttons(
     admin.goto(f"/admin/order/list?search={email}")
     admin.get_by_role("link", name=order["order_number"]).click()
     admin.get_by_role("button", name="Confirm").click()
-    expect(admin.locator("#told")).to_have_text(f"Confirm: Order {order['id']}")
+    expect(admin.locator("#told")).to_have_text(f"Confirm: Order {order['order_number']}")
     assert status() == "confirmed"
     cancel = admin.get_by_role("button", name="Cancel", exact=True)
     cancel.click()

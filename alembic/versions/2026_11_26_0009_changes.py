@@ -27,8 +27,8 @@ def upgrade() -> None:
         sa.Column("fields", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_change")),
     )
-    columns = ["entity", "entity_id", "id"]
-    op.create_index(op.f("ix_change_entity_entity_id_id"), "change", columns)
+    op.create_index(op.f("ix_change_entity_id"), "change", ["entity", "id"])
+    op.create_index(op.f("ix_change_entity_id_id"), "change", ["entity_id", "id"])
 
 
 def downgrade() -> None:
