@@ -529,7 +529,7 @@ def test_an_order_is_found_by_its_customer_confirmed_and_cancelled_by_buttons(
     cancel.click()
     assert (len(asked), status()) == (1, "confirmed")
     cancel.click()
-    expect(admin.locator("#told")).to_have_text(f"Cancel: Order {order['id']}")
+    expect(admin.locator("#told")).to_have_text(f"Cancel: Order {order['order_number']}")
     expect(cancel).to_have_count(0)
     assert (len(asked), status()) == (2, "cancelled")
     assert admin_troubles == []
