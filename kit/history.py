@@ -162,7 +162,7 @@ class History:
     ) -> Iterator[Sequence[Any]]:
         """The rows that a condition finds, locked, with what these values will be in each."""
         session, columns = at_work.get(None), model.__table__.columns
-        values = [columns[name] for name in self.told[model]]
+        values = [columns[name] for name in sets or self.told[model]]
         for name, value in (sets or {}).items():
             values.append(type_coerce(value, columns[name].type).label(f"new_{name}"))
         query = select(columns.id, *values).order_by(columns.id).limit(BATCH).with_for_update()

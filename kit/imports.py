@@ -107,7 +107,7 @@ class Import:
                 (updates if old else inserts).append(new)
         self.exchange.move()
         self.store(inserts, updates)
-        self.note([row[self.target.key] for row in (*updates, *inserts)], olds)
+        self.tell(inserts, updates, olds)
         self.settle([*updates, *inserts])
 
     def news(self, batch: dict[Any, Line], olds: Mapping[Any, Row]) -> dict[Any, Row]:
@@ -204,14 +204,15 @@ class Import:
         target = self.target
         if updates:
             self.execute(target.changed, [target.change(row) for row in updates])
-            if target.on_change:
-                target.on_change(self.session, [row["id"] for row in updates])
         if inserts:
             self.execute(insert(target.table), inserts)
 
-    def note(self, keys: list[Any], olds: Mapping[Any, Row]) -> None:
-        """Note in the history what these rows were and are."""
+    def tell(self, inserts: list[Row], updates: list[Row], olds: Mapping[Any, Row]) -> None:
+        """Tell who wants to know of these rows; and the history, what they were and are."""
         model, before = self.target.model, self.exchange.before
+        keys = [row[self.target.key] for row in (*updates, *inserts)]
+        if updates and self.target.on_change:
+            self.target.on_change(self.session, [row["id"] for row in updates])
         if keys and (history := histories.get(model)):
             for row in self.execute(self.target.locked, {"keys": keys}).mappings():
                 key = row[self.target.key]

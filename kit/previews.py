@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal_column, select
+from sqlalchemy import Connection, literal_column, select
 from sqlalchemy import table as named
 from sqlmodel import Session
 
@@ -69,13 +69,7 @@ class Preview:
 class TrialImport(Import):
     """An import that writes to the table alone: nobody is told of what will be undone."""
 
-    def store(self, inserts: list[Row], updates: list[Row]) -> None:
-        if updates:
-            self.execute(self.target.changed, [self.target.change(row) for row in updates])
-        if inserts:
-            self.execute(insert(self.target.table), inserts)
-
-    def note(self, keys: list[Any], olds: Mapping[Any, Row]) -> None:
+    def tell(self, inserts: list[Row], updates: list[Row], olds: Mapping[Any, Row]) -> None:
         pass
 
     def preview(self) -> Preview:

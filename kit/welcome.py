@@ -43,7 +43,7 @@ def welcome(request: Request) -> Response:
     about = About(message=app.title, docs=docs, version=app.version)
     headers = {"Vary": "Accept"}
     if wants_page(request):
-        shown = {"about": about, "links": app.links}
+        shown = {"title": app.title, "about": about, "links": app.links}
         return TEMPLATES.TemplateResponse(request, "welcome.html", shown, headers=headers)
     return JSONResponse(about.model_dump(), headers=headers)
 

@@ -301,10 +301,9 @@ class AdminView(ModelView):
 
     async def named(self, ids: Sequence[int]) -> str:
         """These rows: "Product Teapot", or "3 products"."""
-        found: Any = select(self.model).where(cast(Any, self.model).id.in_(ids))
         if len(ids) > 1:
             return f"{len(ids):,} {small(self.name_plural)}"
-        rows = await self.fetch(self.with_names(found))
+        rows = await self.fetch(self.with_names(self._stmt_by_identifier(str(ids[0]))))
         return called(self, rows[0]) if rows else f"{self.name} {ids[0]}"
 
     async def told(self, error: RefusedError) -> str:
