@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlmodel import Session
 
-from kit import passwords
+from kit import logs, passwords
 from kit.driver_errors import explain
 from kit.problems import sentence_of
 from kit.service import Service
@@ -34,6 +34,7 @@ class Commands(typer.Typer):
 
     def run(self, arguments: list[str]) -> None:
         """Run one of the commands; `serve`, where none is named."""
+        logs.set_up(self.app.settings)
         is_named = arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
         self(arguments if is_named else ["serve", *arguments])
 
@@ -70,6 +71,7 @@ class Commands(typer.Typer):
             app_dir=str(self.app.migrations.home),
             root_path=prefix,
             timeout_graceful_shutdown=10,
+            log_config=logs.configuration(self.app.settings),
             timeout_worker_healthcheck=60,  # seconds, for Python and uvicorn to start
         )
 

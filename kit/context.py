@@ -40,7 +40,9 @@ class Context:
 
     begun: float = field(default_factory=time.monotonic)  # in seconds: its time runs from here
     prefix: str = ""  # of all paths, which a proxy in front adds: "/shop"
+    path: str = ""  # without prefixes
     section: str = ""  # the first part of the path, without a prefix such as /api/v1
+    route: str = ""  # the path of its route, "/items/{item_id}", once that is found
     is_fixed: bool = False  # whether a route has just this path, without parameters
     who: Who = "public"  # who may call its route
     claims: Claims | None = None  # of its token, if it has a good one

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import os
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from kit.pgbouncer import is_behind_pgbouncer, set_each_time
 from kit.problems import MisuseError
 from kit.settings import Settings
 
+logger = logging.getLogger("kit")
 SERVERS_MEANT = {"read-write": "primary", "read-only": "standby"}
 ASYNC_DRIVERS = {  # psycopg is its own
     "sqlite+pysqlite": "sqlite+aiosqlite",
@@ -70,7 +72,6 @@ def engine_options(settings: Settings, url: URL, *, writes: bool) -> dict[str, A
         "max_overflow": settings.db_max_overflow if kept else 0,
         "pool_timeout": settings.db_pool_timeout,
         "pool_recycle": settings.db_pool_recycle,
-        "echo": settings.database_echo,
         "hide_parameters": True,  # among them are the hashes of passwords
         "connect_args": connect_args,
     }
@@ -121,6 +122,7 @@ def postgresql_settings(time_out: float) -> dict[str, str]:
 
 def prepare_connections(engine: Engine, settings: Settings, *, writes: bool) -> None:
     time_out = settings.db_pool_timeout
+    log_connections(engine, "for writing" if writes else "for reading")
     if not settings.db_pool_size:
         event.listen(engine, "checkin", close_after_use)
     if engine.dialect.name == "sqlite":
@@ -135,6 +137,20 @@ def prepare_connections(engine: Engine, settings: Settings, *, writes: bool) -> 
             set_each_time(engine, postgresql_settings(time_out), writes=writes)
     elif not writes:
         event.listen(engine, "connect", forbid_writing)
+
+
+def log_connections(engine: Engine, use: str) -> None:
+    """Log each new connection, and each that is given up because of an error."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(_: object, __: object) -> None:
+        logger.info("New connection to %s, %s", engine.dialect.name, use)
+
+    @event.listens_for(engine, "invalidate")
+    def on_invalidate(_: object, __: object, error: BaseException | None) -> None:
+        if error:  # else it is closed as usual: see `close_after_use`
+            why = " ".join(str(error).split())
+            logger.warning("Connection to %s, %s, is given up: %s", engine.dialect.name, use, why)
 
 
 def close_after_use(_: object, entry: ConnectionPoolEntry) -> None:

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, URLPath
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.context import Context, context_of, path_of
+from kit.context import context_of, path_of
 from kit.problems import NO_SUCH_PATH, problem
 from kit.protocol import CLOSE, HEAD_LIMIT, HEAD_TOO_LARGE
 from kit.settings import Settings, split_origins
@@ -43,8 +43,9 @@ class Front:
             return
         prefix, root, own_path = addressed(scope, self.settings.root_path)
         section = own_path.partition("/")[2].partition("/")[0]
-        is_fixed = own_path in self.service.fixed_paths
-        context = Context(prefix=prefix, section=section, is_fixed=is_fixed)
+        context = context_of(scope)
+        context.prefix, context.path, context.section = prefix, own_path, section
+        context.is_fixed = own_path in self.service.fixed_paths
         limit = self.settings.max_body_size
         if own_path in self.service.file_paths:
             limit = max(limit, FILE_LIMIT)
@@ -58,7 +59,6 @@ class Front:
             "headers": headers,
             "server": None,
             "router": self.paths,
-            "context": context,
         }
         send = with_security_headers(send, scope, is_closed=bool(self.settings.secret_key))
         if scope["method"] == "HEAD":

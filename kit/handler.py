@@ -144,11 +144,15 @@ class TransactionRoute(APIRoute):
         return handle
 
     def short_app(self, fastapis_own: ASGIApp) -> ASGIApp:
-        """What answers the short way; and FastAPI's, while dependencies are overridden."""
+        """What answers the short way; and FastAPI's, while dependencies are overridden.
+
+        So too where OpenTelemetry is set up: FastAPI's tells of each step.
+        """
         handle, provider = self.around(self.short_handler()), self.dependency_overrides_provider
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            if provider and provider.dependency_overrides:
+            is_overridden = provider and provider.dependency_overrides
+            if is_overridden or "fastapi.telemetry" in scope:
                 await fastapis_own(scope, receive, send)
             else:
                 response = await handle(Request(scope, receive))

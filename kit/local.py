@@ -62,6 +62,11 @@ def is_on_this_machine(scope: Scope) -> bool:
     return all(map(is_loopback, addresses)) and all(map(is_name_of_this_machine, names))
 
 
+def comes_through_a_proxy(scope: Scope) -> bool:
+    """Whether a header says for whom a proxy asks."""
+    return any(name.endswith(CLIENT) or name == b"forwarded" for name, _ in scope["headers"])
+
+
 @functools.lru_cache(100)
 def is_loopback(text: str) -> bool:
     try:

@@ -159,7 +159,7 @@ async def on_refused_value(request: Request, error: InvalidValueError) -> Respon
 
 
 async def on_busy(request: Request, error: BusyError) -> Response:
-    logger.warning("%s %s: %s", request.method, request.url.path, error.__cause__ or error)
+    logger.warning("%s", error.__cause__ or error)
     return problem(503, str(error), headers={"Retry-After": "1"})
 
 
@@ -173,7 +173,7 @@ async def on_os_error(request: Request, error: OSError) -> Response:
 
 async def on_misuse(request: Request, error: MisuseError) -> Response:
     name = getattr(request.scope.get("endpoint"), "__name__", "")
-    logger.error("%s: %s, %s %s", error, name, request.method, request.url.path)
+    logger.error("%s: %s", error, name)
     return problem(500, FAULT)
 
 

@@ -27,6 +27,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.access_log = False  # the app logs less of what was sent, and more else: see `logs`
         self.deadline = self.loop.call_later(HEAD_TIME, self.give_up)
 
     def data_received(self, data: bytes) -> None:

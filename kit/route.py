@@ -72,7 +72,10 @@ class Route(TransactionRoute):
         context = context_of(scope)
         is_about_this = self.section in (None, context.section)
         if is_about_this and not (context.is_fixed and self.param_convertors):
-            return super().matches(scope)
+            match, found = super().matches(scope)
+            if match is Match.FULL:
+                context.route = self.path_format
+            return match, found
         return Match.NONE, {}
 
     @functools.cached_property

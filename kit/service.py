@@ -5,7 +5,6 @@ import functools
 import gc
 import inspect
 import logging
-import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +14,10 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
-from fastapi.telemetry import TelemetryConfig
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kit import problems, protocol
+from kit import logs, problems, protocol, telemetry
 from kit.database import Database
 from kit.driver_errors import NotMigratedError
 from kit.feed import Feed
@@ -57,7 +55,7 @@ class Service(FastAPI):
             lifespan=lifespan,
             servers=[{"url": "/"}, {"url": "/api/v1"}],
             generate_unique_id_function=lambda route: route.name,  # so clients read well
-            telemetry=telemetry(),
+            telemetry=telemetry.configuration(settings, database.pool_use),
             **options,
         )
         self.router.route_class = Route
@@ -69,6 +67,8 @@ class Service(FastAPI):
     def setup(self) -> None:
         """Add pages for anyone in the place of FastAPI's, which load their parts from elsewhere."""
         self.known += pages(self)
+        if self.settings.metrics:
+            self.known.append(telemetry.METRICS)
         self.router.routes += self.known
 
     def build_middleware_stack(self) -> ASGIApp:
@@ -77,12 +77,12 @@ class Service(FastAPI):
         refusal: ASGIApp = problems.problem(403, ONLY_HERE)
         if origins := split_origins(self.settings.cors_origins):
             every: Any = {"allow_methods": ["*"], "allow_headers": ["*"]}
-            cors = CORSMiddleware(app, origins, **every, expose_headers=list(HEADERS))
+            cors = CORSMiddleware(app, origins, **every, expose_headers=[*HEADERS, logs.REQUEST_ID])
             app, refusal = cors, told_to_origins(cors, refusal)
         app = OnlyHere(app, self.settings, refusal)
         for put_around in self.outermost:
             app = put_around(app)
-        return app
+        return logs.with_request_id(logs.AccessLog(app))
 
     async def on_not_migrated(self, request: Request, error: Exception) -> Response:
         sentence = await asyncio.to_thread(self.migrations.what_is_wrong)
@@ -122,6 +122,7 @@ class Service(FastAPI):
 async def lifespan(app: Service) -> AsyncIterator[None]:
     """Migrate before the first request, and let go of the database after the last."""
     refuse_undeclared_routes(app)
+    logs.set_up(app.settings)
     if app.settings.migrate_on_start:
         await asyncio.to_thread(app.migrations.run)
         if wrong := await asyncio.to_thread(app.migrations.what_is_wrong):
@@ -166,10 +167,3 @@ def end_streams_on_signals(app: Service) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if callable(handler := signal.getsignal(number)):  # the server's own
             signal.signal(number, functools.partial(end_streams, handler))
-
-
-def telemetry() -> TelemetryConfig:
-    """FastAPI's own OpenTelemetry where the environment sets it up; else spans nobody reads."""
-    names = ("FASTAPI_OTEL_AUTO_CONFIGURE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
-    wanted = any(os.environ.get(name) for name in names)
-    return {"tracing": wanted, "metrics": wanted, "logs": wanted, "operation_spans": wanted}

@@ -4,11 +4,12 @@ import re
 import sys
 from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
 
     database_url: str = "sqlite:///./app.db"
     database_read_url: str | None = None
-    database_echo: bool = False
+    database_echo: bool | Literal["pool"] = False  # log SQL, or what the pool does
     db_pool_size: int = Field(10, ge=0, le=1000)
     db_max_overflow: int = Field(5, ge=0, le=1000)
     db_pool_timeout: float = Field(10, gt=0, le=3600)  # seconds
@@ -99,6 +100,9 @@ class Settings(BaseSettings):
     history_days: int = Field(
         90, ge=0, le=36_500
     )  # for which changes are kept; 0: none are written
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: bool = False  # for Prometheus, at /metrics
     app_name: Name = "API"
     debug: bool = False
 
@@ -141,6 +145,16 @@ class Settings(BaseSettings):
         except (TypeError, ValueError):
             raise ValueError("has an option whose value its driver does not take") from None
         return url.render_as_string(hide_password=False)
+
+    @field_validator("database_echo", mode="before")
+    @classmethod
+    def flag_or_pool(cls, value: Any) -> Any:
+        if value == "pool":
+            return value
+        try:
+            return TypeAdapter(bool).validate_python(value)
+        except ValidationError:
+            raise ValueError("has to be true, false or pool") from None
 
     @field_validator("db_max_overflow")
     @classmethod

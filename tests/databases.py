@@ -206,3 +206,20 @@ def load(engine: sa.Engine, dumped: Rows) -> None:
             if engine.dialect.name == "postgresql" and "id" in table.columns:
                 last = max(row["id"] for row in rows)
                 connection.exec_driver_sql(f"""SELECT setval('"{table.name}_id_seq"', {last})""")
+
+
+def end_all_others(connection: sa.Connection) -> None:
+    """End every other connection to this database, as an administrator would."""
+    if connection.dialect.name == "postgresql":
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        connection.exec_driver_sql(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+        )
+        return
+    others = "db = DATABASE() AND id <> CONNECTION_ID()"
+    ids = connection.exec_driver_sql(
+        f"SELECT id FROM information_schema.processlist WHERE {others}"
+    )
+    for (id,) in ids.fetchall():
+        with contextlib.suppress(sa.exc.DBAPIError):  # it ended by itself
+            connection.exec_driver_sql(f"KILL {id}")

@@ -398,6 +398,7 @@ NO_ORIGINS = [
         *(("DATABASE_URL", url) for url in NO_URLS),
         *(("DATABASE_READ_URL", url) for url in NO_URLS),
         ("SECRET_KEY", SECRET),
+        *((name, "loud") for name in ("LOG_FORMAT", "LOG_LEVEL", "DATABASE_ECHO", "METRICS")),
         ("APP_NAME", ""),
         ("APP_NAME", " \u3000"),
         ("ROOT_PATH", "https://evil.example"),

@@ -20,7 +20,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from conftest import Json, another_database, pages
-from databases import SERVERS
+from databases import SERVERS, end_all_others
 from servers import (
     ANSWERED,
     STOCK,
@@ -166,23 +166,6 @@ def test_connections_that_the_database_ends_lose_nothing(server_url: str, tmp_pa
         assert shop.client.get("/products/1").status_code == 200
         end_all_others(connection)
         assert order(shop.client).status_code == 201
-
-
-def end_all_others(connection: sa.Connection) -> None:
-    """End every other connection to this database, as an administrator would."""
-    if connection.dialect.name == "postgresql":
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
-        connection.exec_driver_sql(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
-        )
-        return
-    others = "db = DATABASE() AND id <> CONNECTION_ID()"
-    ids = connection.exec_driver_sql(
-        f"SELECT id FROM information_schema.processlist WHERE {others}"
-    )
-    for (id,) in ids.fetchall():
-        with contextlib.suppress(sa.exc.DBAPIError):  # it ended by itself
-            connection.exec_driver_sql(f"KILL {id}")
 
 
 SLOW_COMMIT = """
