@@ -4,7 +4,7 @@
 # make check     style, types, security and migrations
 # make bench     measure the service beside others, in half an hour; less: ARGS="--rounds 1"
 # make docs      write the table of routes, after a change of the routes
-# make lock      write requirements.lock anew, after a change of requirements.txt
+# make lock      pin what the packages in pyproject.toml bring along; the newest: ARGS=--upgrade
 # make growth    measure each route in a shop of 1,000 products and in one of 1,000,000
 
 PYTHON ?= python3
@@ -42,10 +42,21 @@ growth: .venv/tools
 docs: .venv/tools
 	PYTHONPATH=. $(BIN)/python tests/table_of_routes.py
 
-lock: .venv/tools
+COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+  --strip-extras --custom-compile-command "make lock" pyproject.toml
+
+# For pip, two files; uv reads pyproject.toml alone, whose last key is what the files have beside it.
+lock: .venv/installed
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	  --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+	$(COMPILE) --generate-hashes --no-annotate $(ARGS) --output-file requirements.txt
+	$(COMPILE) --generate-hashes --no-annotate $(ARGS) --constraint requirements.txt \
+	  --group tests --output-file tests/requirements.txt
+	sed '/^constraint-dependencies/,$$d' pyproject.toml > .pyproject.new
+	echo 'constraint-dependencies = [' >> .pyproject.new
+	$(COMPILE) --annotation-style line --constraint tests/requirements.txt --group tests | \
+	  sed -En '/^#|via.* cornershop/!s/^(.*[^ ]) +# via.*/    "\1",/p' >> .pyproject.new
+	echo ']' >> .pyproject.new
+	mv .pyproject.new pyproject.toml
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -58,6 +69,7 @@ lock: .venv/tools
 
 .bench/venv/installed: requirements.txt tests/bench/requirements.txt
 	$(PYTHON) -m venv .bench/venv
+	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	touch $@
 

@@ -175,7 +175,7 @@ from models import (
     UserUpdate,
 )
 
-app = Service(database, db.migrations, db.async_session, version="1.0.0")
+app = Service(database, db.migrations, db.async_session)
 
 # Items ----------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The command line of a service: serve, migrate, createsuperuser, backup."""
 
+import logging
 import sqlite3
 import sys
 from contextlib import closing
@@ -15,8 +16,11 @@ from sqlmodel import Session
 
 from kit import logs, passwords
 from kit.driver_errors import explain
+from kit.filling import is_empty
 from kit.problems import sentence_of
 from kit.service import Service
+
+logger = logging.getLogger("kit")
 
 
 class Commands(typer.Typer):
@@ -26,6 +30,8 @@ class Commands(typer.Typer):
         super().__init__(
             help=f"{app.settings.app_name}. Without a command: serve.",
             add_completion=False,
+            callback=self.options,
+            invoke_without_command=True,  # for options alone
             pretty_exceptions_show_locals=False,  # among them are passwords
         )
         self.app, self.users, self.body = app, users, body
@@ -35,8 +41,19 @@ class Commands(typer.Typer):
     def run(self, arguments: list[str]) -> None:
         """Run one of the commands; `serve`, where none is named."""
         logs.set_up(self.app.settings)
-        is_named = arguments and (not arguments[0].startswith("-") or arguments[0] == "--help")
+        first = arguments[0] if arguments else "-"
+        is_named = not first.startswith("-") or first in ("--help", "--version")
         self(arguments if is_named else ["serve", *arguments])
+
+    def options(
+        self,
+        version: Annotated[
+            bool, typer.Option("--version", help="Say which version this is.")
+        ] = False,
+    ) -> None:
+        if version:
+            print(self.app.title, self.app.version)
+            raise typer.Exit
 
     def serve(
         self,
@@ -55,8 +72,7 @@ class Commands(typer.Typer):
             sys.exit(f"--root-path {error}")
         if self.app.settings.migrate_on_start:
             self.migrate_or_exit()
-        if not self.app.settings.secret_key:
-            print("Only clients on this machine are let in: SECRET_KEY is not set.", flush=True)
+        self.say_where(host, port, prefix or self.app.settings.root_path)
         if workers > 1 or reload:
             # Their processes import the app by its name. With this program as well, which they
             # would run before all else, they would take twice as long and meanwhile be silent,
@@ -74,6 +90,42 @@ class Commands(typer.Typer):
             log_config=logs.configuration(self.app.settings),
             timeout_worker_healthcheck=60,  # seconds, for Python and uvicorn to start
         )
+
+    def say_where(self, host: str, port: int, prefix: str) -> None:
+        """Tell who starts the service where it is, who is let in and, at first, what fills it."""
+        app, name = self.app, f"[{host}]" if ":" in host else host
+        lines = [f"{app.title} {app.version}"]
+        if port:  # or else it is any that is free, which uvicorn tells
+            root = f"http://{name}:{port}{prefix}"
+            lines[0] += f" is on {root}"
+            links = [link for link in ("docs", "admin:index") if link in app.links]
+            lines += [f"  {app.links[link]}: {root}{app.url_path_for(link)}" for link in links]
+        if app.settings.secret_key:
+            lines.append("Log-ins are on: SECRET_KEY is set.")
+        else:
+            lines.append("Log-ins are off, as SECRET_KEY is not set: only this machine is let in.")
+        if self.can_be_filled():
+            lines.append("The database is empty. To fill it with made-up data: python main.py demo")
+        say = logger.info if app.settings.log_format == "json" else print
+        for line in lines:
+            say(line)
+        sys.stdout.flush()
+
+    def can_be_filled(self) -> bool:
+        """Whether there is a `demo`, for a database that is migrated and has no rows."""
+        is_there = any(
+            c.callback and c.callback.__name__ == "demo" for c in self.registered_commands
+        )
+        if not is_there or not self.app.settings.migrate_on_start:
+            return False  # and whether the database answers at all is not known
+        engine = self.app.database.reader.engine
+        try:
+            with engine.connect() as connection:
+                return is_empty(connection)
+        except SQLAlchemyError:  # of a replica that is not there, or not migrated yet
+            return False
+        finally:
+            engine.dispose()  # the processes that serve have their own
 
     def migrate_or_exit(self) -> None:
         try:

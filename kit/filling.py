@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy import func, insert
+from sqlalchemy import Connection, func, insert
 from sqlmodel import Session, SQLModel, select
 
 from kit.database import Database
@@ -46,12 +46,17 @@ class Filling:
         return range(first, last + 1) if first else range(0)
 
 
+def is_empty(connection: Connection) -> bool:
+    """Whether no table of the models has a row: a look at one of each."""
+    tables = SQLModel.metadata.sorted_tables
+    return not any(connection.execute(table.select().limit(1)).first() for table in tables)
+
+
 @contextmanager
 def filling(database: Database) -> Iterator[Filling]:
     """Commit what was filled in; end the process if there are rows already."""
     with Session(database.writer.engine) as session, Progress(*COLUMNS) as progress:
-        tables = SQLModel.metadata.sorted_tables
-        if any(session.connection().execute(table.select().limit(1)).first() for table in tables):
+        if not is_empty(session.connection()):
             sys.exit("This database has data already; the demo fills an empty one.")
         yield Filling(session, progress)
         if session.get_bind().dialect.name == "postgresql":

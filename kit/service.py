@@ -7,8 +7,10 @@ import inspect
 import logging
 import signal
 import threading
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -51,6 +53,7 @@ class Service(FastAPI):
         self.links = {"docs": "Interactive documentation", "redoc": "Documentation to read"}
         super().__init__(
             title=settings.app_name,
+            version=version_in(migrations.home / "pyproject.toml"),
             debug=settings.debug,
             lifespan=lifespan,
             servers=[{"url": "/"}, {"url": "/api/v1"}],
@@ -116,6 +119,12 @@ class Service(FastAPI):
             options = {name: getattr(context, name, getattr(route, name, None)) for name in names}
             options["endpoint"] = getattr(route, "own_endpoint", route.endpoint)
             self.router.routes.append(Route(**{**options, "dependency_overrides_provider": self}))
+
+
+def version_in(project: Path) -> str:
+    """The service's own, which is written there and nowhere else."""
+    with project.open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
 
 
 @asynccontextmanager

@@ -145,7 +145,7 @@ def test_a_body_that_is_no_json_object_of_ours_is_422(
         ("{}".encode("utf-16"), "This is not UTF-8 from byte 1 on"),
         (b'{"title": "caf\xe9"}', "This is not UTF-8 from byte 15 on"),
         (b"{", "This is not JSON from line 1, column 2 on"),
-        (b'{\n "price": 1,}', "This is not JSON from line 2, column 13 on"),
+        (b'{\n "price": 1;}', "This is not JSON from line 2, column 12 on"),
         (b"{'title': 1}", "This is not JSON from line 1, column 2 on"),
         (b'{"title": NaN}', "A number is out of bounds, or an object has over 50 keys"),
         (b"[" * 100_000, "This has too many lists or objects inside each other"),

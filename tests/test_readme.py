@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -76,14 +78,23 @@ def test_the_table_of_settings_is_that_of_the_app() -> None:
     assert set(example) == told
 
 
-def test_the_lock_file_has_what_the_requirements_pin() -> None:
-    pinned, locked = (
-        set(
-            re.findall(r"^([\w.-]+)(?:\[.*\])?==([^\s;]+)", (HOME / name).read_text(), re.MULTILINE)
-        )
-        for name in ("requirements.txt", "requirements.lock")
+def pins(lines: Iterable[str]) -> set[tuple[str, str]]:
+    found = (re.match(r"([\w.-]+)(?:\[.*\])?==([^\s;]+)", line) for line in lines)
+    return {(re.sub(r"[-_.]+", "-", f[1]).lower(), f[2]) for f in found if f}
+
+
+def test_pip_and_uv_install_the_same_packages() -> None:
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())
+    service = pins(project["project"]["dependencies"])
+    tests = pins(project["dependency-groups"]["tests"])
+    brought = pins(project["tool"]["uv"]["constraint-dependencies"])
+    for_service, for_tests = (
+        pins((HOME / name).read_text().splitlines())
+        for name in ("requirements.txt", "tests/requirements.txt")
     )
-    assert {(name.lower(), version) for name, version in pinned} <= locked, "run: make lock"
+    assert service <= for_service <= for_tests, "run: make lock"
+    assert service | tests | brought == for_tests, "run: make lock"
+    assert not brought & (service | tests), "run: make lock"
 
 
 def test_the_page_tells_of_everyone_that_is_measured() -> None:
