@@ -377,7 +377,7 @@ def test_a_write_of_a_row_that_has_changed_is_412_and_changes_nothing(
     assert response.status_code == 412
     assert response.headers["Content-Type"] == "application/problem+json"
     model = ROUTES["GET", path_of_row(f"/{collection}/")].response_model
-    name = model.__name__.removesuffix("Read")
+    name = model.__name__.partition("With")[0]
     assert response.json() == precondition_failed(name)
     assert state(shop) == before
 
