@@ -17,7 +17,7 @@ run: .venv/installed
 test: .venv/tools
 	$(BIN)/python -m pytest
 
-test-all: .venv/tools
+test-all: .venv/tools .clients/venv/installed .clients/node_modules
 	$(BIN)/python -m pytest --rest
 
 check: .venv/tools
@@ -72,5 +72,15 @@ lock: .venv/installed
 	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
 	touch $@
+
+.clients/venv/installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv .clients/venv
+	.clients/venv/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch $@
+
+.clients/node_modules: tests/clients/package-lock.json
+	mkdir -p .clients
+	cp tests/clients/package.json tests/clients/package-lock.json .clients
+	if command -v npm >/dev/null; then npm ci --prefix .clients --no-audit --no-fund && touch $@; fi
 
 .PHONY: run test test-all check bench growth docs lock

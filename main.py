@@ -136,26 +136,26 @@ from models import (
     OrderCreate,
     OrderDetails,
     OrderLine,
-    OrderRead,
     OrderStats,
     OrderStatus,
     OrderStatusChange,
     OrderSummary,
+    OrderWithItems,
     Payment,
     PaymentCreate,
     Post,
     PostCreate,
-    PostRead,
     PostStatus,
     PostTag,
     PostUpdate,
     PostViews,
+    PostWithTags,
     Product,
     ProductCreate,
     ProductEdit,
     ProductPage,
-    ProductRead,
     ProductUpdate,
+    ProductWithCategory,
     Sku,
     StatusChange,
     StockChange,
@@ -170,9 +170,9 @@ from models import (
     UserCreate,
     UserCreates,
     UserPage,
-    UserRead,
     UserReplacement,
     UserUpdate,
+    UserWithPosts,
 )
 
 app = Service(database, db.migrations, db.async_session)
@@ -611,7 +611,9 @@ def read_products_page(
     return numbered_page(session, query, page, page_size)
 
 
-@app.get("/products/with-categories", dependencies=[Anyone], response_model=list[ProductRead])
+@app.get(
+    "/products/with-categories", dependencies=[Anyone], response_model=list[ProductWithCategory]
+)
 def list_products_with_categories(session: Read, paging: Paged) -> list[Product]:
     """List the active products with their categories."""
     query = select(Product).where(Product.is_active).options(WITH_CATEGORY)
@@ -757,7 +759,7 @@ def list_orders(
     "/orders/",
     dependencies=[Owner],
     status_code=201,
-    response_model=OrderRead,
+    response_model=OrderWithItems,
     responses=problems(400, 404),
 )
 def create_order(session: Once, data: OrderCreate) -> Order:
@@ -790,7 +792,7 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     return order
 
 
-@app.get("/orders/{order_id}", dependencies=[Owner], response_model=OrderRead)
+@app.get("/orders/{order_id}", dependencies=[Owner], response_model=OrderWithItems)
 def read_order(session: Read, order_id: Id) -> Order:
     """Read an order with its lines."""
     return get_or_404(session, Order, order_id, WITH_LINES)
@@ -989,7 +991,7 @@ WITH_TAGS = selectinload(cast(Any, Post.tags))
 NOT_THE_AUTHOR = "The author of a post has to be yourself"
 
 
-@app.get("/posts/", dependencies=[AnyoneOrOwner], response_model=list[PostRead])
+@app.get("/posts/", dependencies=[AnyoneOrOwner], response_model=list[PostWithTags])
 def list_posts(
     session: Read,
     paging: Paged,
@@ -1019,7 +1021,7 @@ def list_posts(
     return page(session, query, paging, sort)
 
 
-@app.post("/posts/", dependencies=[Owner], status_code=201, response_model=PostRead)
+@app.post("/posts/", dependencies=[Owner], status_code=201, response_model=PostWithTags)
 def create_post(session: Write, data: PostCreate) -> Post:
     """Create a post. Without a slug it gets one made from its title."""
     refuse_others(session, data.author_id, NOT_THE_AUTHOR)
@@ -1028,7 +1030,7 @@ def create_post(session: Write, data: PostCreate) -> Post:
     return add(session, published(post))
 
 
-@app.get("/posts/{post_id}", dependencies=[AnyoneOrOwner], response_model=PostRead)
+@app.get("/posts/{post_id}", dependencies=[AnyoneOrOwner], response_model=PostWithTags)
 def read_post(session: Read, post_id: Id) -> Post:
     """Read a post with its tags; one that is not published, only its author."""
     at_once = select(Post).outerjoin(PostTag).outerjoin(Tag).order_by(col(Tag.id))
@@ -1038,7 +1040,7 @@ def read_post(session: Read, post_id: Id) -> Post:
     return post
 
 
-@app.put("/posts/{post_id}", dependencies=[Owner], response_model=PostRead)
+@app.put("/posts/{post_id}", dependencies=[Owner], response_model=PostWithTags)
 def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
     """Replace a post: fields that are left out get their defaults."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
@@ -1048,7 +1050,7 @@ def replace_post(session: Write, post_id: Id, data: PostCreate) -> Post:
     return published(post.sqlmodel_update(data.model_dump() | {"slug": slug}))
 
 
-@app.patch("/posts/{post_id}", dependencies=[Owner], response_model=PostRead)
+@app.patch("/posts/{post_id}", dependencies=[Owner], response_model=PostWithTags)
 def update_post(session: Write, post_id: Id, data: PostUpdate) -> Post:
     """Change the fields that are sent."""
     post = get_or_404(session, Post, post_id, WITH_TAGS)
@@ -1076,7 +1078,7 @@ def count_view(session: Write, post_id: Id) -> PostViews:
     return PostViews(view_count=views)
 
 
-@app.get("/users/{user_id}/with-posts", dependencies=[Owner], response_model=UserRead)
+@app.get("/users/{user_id}/with-posts", dependencies=[Owner], response_model=UserWithPosts)
 def read_user_with_posts(session: Read, paging: Paged, user_id: Id) -> dict[str, Any]:
     """Read a user with their posts, page by page."""
     user = get_or_404(session, User, user_id)

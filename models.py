@@ -6,7 +6,8 @@ Every section reads the same way:
     Thing         the table (`table=True`), and what a client gets
     ThingCreate   what a client sends to create one, or to replace one
     ThingUpdate   what a client sends to change one: every field may be left out
-    ThingRead     only where an answer embeds related rows, or sums rows up
+    ThingWithX    only where an answer embeds related rows, in its field `x`; what goes deeper, or
+                  sums rows up, has a name of its own
 
 Sections: items, users, categories, products, orders, notifications, posts, tags, accounts,
 transfers, payments, changes, service, stored answers.
@@ -297,7 +298,7 @@ class ProductEdit(ProductUpdate):
     ] = Field(default=None, description="+5 or -3, in place of another stock quantity.")
 
 
-class ProductRead(Timestamps, ProductBase, Entity):
+class ProductWithCategory(Timestamps, ProductBase, Entity):
     category: Category | None
 
 
@@ -307,7 +308,7 @@ class CategoryProducts(BaseModel):
     products: list[Product]
 
 
-class ProductPage(NumberedPage[ProductRead]):
+class ProductPage(NumberedPage[ProductWithCategory]):
     pass
 
 
@@ -407,16 +408,16 @@ class OrderCreate(Schema):
         return [OrderLineCreate(product_id=id, quantity=n) for id, n in quantities.items()]
 
 
-class OrderRead(Timestamps, OrderBase, Versioned):
+class OrderWithItems(Timestamps, OrderBase, Versioned):
     items: list[OrderLine] = Field(validation_alias="lines")
 
 
-class OrderLineDetails(OrderLineBase, Entity):
+class OrderLineWithProduct(OrderLineBase, Entity):
     product: Product
 
 
 class OrderDetails(Timestamps, OrderBase, Entity):
-    items: list[OrderLineDetails] = Field(validation_alias="lines")
+    items: list[OrderLineWithProduct] = Field(validation_alias="lines")
     user: User
 
 
@@ -563,12 +564,12 @@ class PostUpdate(Partial, PostBase):
     tag_ids: Annotated[list[Id], Field(max_length=100)]
 
 
-class PostRead(PostDates, PostRow, Versioned):
+class PostWithTags(PostDates, PostRow, Versioned):
     tags: list["Tag"]
 
 
-class UserRead(Timestamps, UserState, Entity):
-    posts: list[PostRead]
+class UserWithPosts(Timestamps, UserState, Entity):
+    posts: list[PostWithTags]
 
 
 class PostViews(BaseModel):

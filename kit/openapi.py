@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from kit.idempotency import OnceSession
 
@@ -53,11 +53,11 @@ class ProblemError(BaseModel):
 class Problem(BaseModel):
     """An error answer, as RFC 9457 says; a 422 lists what was wrong in `errors`."""
 
-    type: str = "about:blank"
+    type: str = Field(examples=["about:blank"])
     title: str
     status: int
     detail: str
-    errors: list[ProblemError] | None = None
+    errors: list[ProblemError] = []
 
 
 def describe(route: Any) -> None:
@@ -112,10 +112,21 @@ def document(app: FastAPI) -> dict[str, Any]:
                 operation.pop("security", None)
             elif route.who == "anyone":
                 operation["security"].insert(0, {})  # a token is not needed
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = without_null(parameter["schema"])
             for answer in operation["responses"].values():
                 for content in answer.get("content", {}).values():
                     content.pop("itemSchema", None)  # OpenAPI has it from 3.2 on
     return made
+
+
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's schema without the null of its default: left out is not sent as null."""
+    *kinds, last = schema.get("anyOf", [None])
+    if last != {"type": "null"}:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
 
 
 def under(prefix: str, made: dict[str, Any]) -> dict[str, Any]:

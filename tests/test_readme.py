@@ -131,8 +131,9 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(page: str) -> None:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    unwanted = (".git", ".venv", ".bench", ".env", ".hypothesis", "*_cache", "__pycache__", "*.db*")
-    return Path(shutil.copytree(HOME, folder, ignore=shutil.ignore_patterns(*unwanted)))
+    unwanted = (".git", ".venv", ".bench", ".clients", ".env", ".hypothesis", "*_cache", "*.db*")
+    ignored = shutil.ignore_patterns(*unwanted, "__pycache__")
+    return Path(shutil.copytree(HOME, folder, ignore=ignored))
 
 
 def test_a_superuser_is_made_and_logs_in_as_the_page_says(tmp_path: Path) -> None:

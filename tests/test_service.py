@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import KEY, ORIGIN, AppTransport, Make
 from databases import HOME
-from document import DOCUMENT, OPERATIONS, PATHS, ROUTES, filled
+from document import DOCUMENT, OPERATIONS, PATHS, ROUTES, SCHEMAS, filled
 from fastapi import FastAPI
 from openapi_spec_validator import validate
 from servers import create_user, running
@@ -550,6 +550,18 @@ def test_every_error_in_the_openapi_document_is_a_problem(client: httpx2.Client)
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     assert response["content"] == {"application/problem+json": problem}
+
+
+def test_a_problem_in_the_openapi_document_has_all_but_errors_for_sure() -> None:
+    problem = SCHEMAS["Problem"]
+    assert problem["required"] == ["type", "title", "status", "detail"]
+    assert problem["properties"]["errors"]["type"] == "array"  # or left out, but not null
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_parameter_in_the_openapi_document_may_be_null(method: str, path: str) -> None:
+    for parameter in PATHS[path][method.lower()].get("parameters", []):
+        assert "null" not in str(parameter["schema"])
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/api/v1/docs"])
