@@ -22,6 +22,6 @@ ENV PATH=/venv/bin:$PATH \
 USER 10001:10001
 EXPOSE 8000
 # 503 comes within 15 seconds. No urllib: that would ask the proxy of an HTTP_PROXY.
-HEALTHCHECK --start-period=60s --timeout=20s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=18); c.request('GET', '/health/db'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=20s --start-period=60s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000, timeout=18); c.request('GET', '/health/db'); sys.exit(c.getresponse().status != 200)"]
 # `exec`, so that Python itself is told to stop.
 CMD ["sh", "-c", ": \"${SECRET_KEY:?has to be set, to at least 32 characters}\" && exec python main.py --host 0.0.0.0"]
