@@ -272,7 +272,7 @@ def test_the_unit_is_one_that_systemd_takes_and_that_may_do_little(tmp_path: Pat
     assert text.count("/opt/shop/.venv/bin/python") == 1
     unit = tmp_path / "shop.service"
     unit.write_text(text.replace("/opt/shop/.venv/bin/python", sys.executable))
-    for check in (["verify"], ["security", "--offline=true", "--threshold=20"]):  # 2.0 of 10
+    for check in (["verify"], ["security", "--offline=true", "--threshold=15"]):  # 1.5 of 10
         command = [program("systemd-analyze"), *check, str(unit)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
