@@ -136,10 +136,10 @@ def test_a_new_column_is_filled_in_pieces_and_an_interrupted_version_goes_on(
         connection.exec_driver_sql("ALTER TABLE product ADD COLUMN summary VARCHAR(500)")
         texts = [None, *("ü" * n for n in range(1, 2_500))]
         rows = [
-            {"name": f"P{n}", "slug": f"p{n}", "sku": f"P{n}", "price": 1, "description": text}
+            {"name": f"P{n}", "slug": f"p{n}", "sku": f"P{n}", "description": text}
             for n, text in enumerate(texts)
         ]
-        connection.execute(product.insert().values(price=Decimal(1)), rows)
+        connection.execute(product.insert(), [{**row, "price": Decimal(1)} for row in rows])
     command = 'alembic revision -m "fill summaries"'
     write_version(copy, env, command, "import contextlib", "Many rows")
     alembic.command.upgrade(config, "head")
