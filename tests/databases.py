@@ -117,6 +117,7 @@ def make_template(url: str) -> None:
     before, db.settings.database_url = db.settings.database_url, template
     db.migrations.run()
     db.settings.database_url = before
+    empty(sa.create_engine(template, poolclass=sa.NullPool))  # of what a migration has put there
 
 
 def copy(url: str) -> str:
