@@ -20,7 +20,7 @@ import main
 
 PAGES = {
     str(path.relative_to(HOME)): path.read_text()
-    for path in (HOME / "README.md", *sorted(HOME.glob("docs/*.md")))
+    for path in (*sorted(HOME.glob("*.md")), *sorted(HOME.glob("docs/*.md")))
 }
 
 
