@@ -18,7 +18,7 @@ import main
 
 pytestmark = pytest.mark.every_database
 
-FEW, MANY = 3, 30
+FEW, MANY = 3, 20
 READS = [path for path, methods in PATHS.items() if "get" in methods and path not in ENDLESS]
 
 
