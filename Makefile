@@ -10,6 +10,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN = .venv/bin
+INSTALL = pip install --quiet --disable-pip-version-check
 
 run: .venv/installed
 	$(BIN)/python main.py --port $(PORT)
@@ -60,22 +61,22 @@ lock: .venv/installed
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/$(INSTALL) -r requirements.txt
 	touch $@
 
 .venv/tools: .venv/installed tests/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/$(INSTALL) -r tests/requirements.txt
 	touch $@
 
 .bench/venv/installed: requirements.txt tests/bench/requirements.txt
 	$(PYTHON) -m venv .bench/venv
-	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
-	.bench/venv/bin/pip install --quiet --disable-pip-version-check -r tests/bench/requirements.txt
+	.bench/venv/bin/$(INSTALL) -r requirements.txt
+	.bench/venv/bin/$(INSTALL) -r tests/bench/requirements.txt
 	touch $@
 
 .clients/venv/installed: tests/clients/requirements.txt
 	$(PYTHON) -m venv .clients/venv
-	.clients/venv/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	.clients/venv/bin/$(INSTALL) -r tests/clients/requirements.txt
 	touch $@
 
 .clients/node_modules: tests/clients/package-lock.json

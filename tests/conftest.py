@@ -227,6 +227,11 @@ def bare_app(database: str) -> kit.Service:
     return kit.Service(db.database, db.migrations, db.async_session)
 
 
+def headers_of(response: httpx2.Response) -> dict[str, str]:
+    """Its headers, but for the request id, which is another each time."""
+    return {name: value for name, value in response.headers.items() if name != "x-request-id"}
+
+
 def pages(client: httpx2.Client, url: str) -> Iterator[httpx2.Response]:
     """The answers of a list from this page on, following the links to the next to the end."""
     for _ in range(1000):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import SECTIONS, Json, Make, needing
+from conftest import SECTIONS, Json, Make, headers_of, needing
 from document import filled
 from servers import (
     at_once,
@@ -84,8 +84,8 @@ def state(client: httpx2.Client) -> list[Json]:
 
 def is_repeated(answer: httpx2.Response, first: httpx2.Response) -> bool:
     """Whether it is the first answer, with its status, headers and bytes, and says so."""
-    marked = dict(first.headers) | {"idempotency-replayed": "true"}
-    found = (answer.status_code, answer.content, dict(answer.headers))
+    marked = headers_of(first) | {"idempotency-replayed": "true"}
+    found = (answer.status_code, answer.content, headers_of(answer))
     return found == (first.status_code, first.content, marked)
 
 

@@ -16,7 +16,7 @@ import httpx2
 import jwt
 import pytest
 import sqlalchemy as sa
-from conftest import KEY, ORIGIN, Build, Json, Make, log_in
+from conftest import KEY, ORIGIN, Build, Json, Make, headers_of, log_in
 from servers import Process, at_once, create_user, serving, statuses
 from sqlmodel import Session, col, select
 
@@ -162,7 +162,7 @@ def test_a_wrong_name_a_wrong_password_and_a_deactivated_user_look_the_same(
     assert (first.status_code, first.headers["WWW-Authenticate"]) == (401, "Bearer")
     for answer in answers:
         assert (answer.status_code, answer.content) == (401, first.content)
-        assert answer.headers == first.headers
+        assert headers_of(answer) == headers_of(first)
 
 
 @pytest.mark.every_database
