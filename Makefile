@@ -44,18 +44,18 @@ docs: .venv/tools
 	PYTHONPATH=. $(BIN)/python tests/table_of_routes.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 \
-  --strip-extras --custom-compile-command "make lock" pyproject.toml
+	--strip-extras --custom-compile-command "make lock" pyproject.toml
 
 # For pip, two files; uv reads pyproject.toml alone, whose last key is what the files have beside it.
 lock: .venv/installed
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) --generate-hashes --no-annotate $(ARGS) --output-file requirements.txt
 	$(COMPILE) --generate-hashes --no-annotate $(ARGS) --constraint requirements.txt \
-	  --group tests --output-file tests/requirements.txt
+		--group tests --output-file tests/requirements.txt
 	sed '/^constraint-dependencies/,$$d' pyproject.toml > .pyproject.new
 	echo 'constraint-dependencies = [' >> .pyproject.new
 	$(COMPILE) --annotation-style line --constraint tests/requirements.txt --group tests | \
-	  sed -En '/^#|via.* cornershop/!s/^(.*[^ ]) +# via.*/    "\1",/p' >> .pyproject.new
+		sed -En '/^#|via.* cornershop/!s/^(.*[^ ]) +# via.*/    "\1",/p' >> .pyproject.new
 	echo ']' >> .pyproject.new
 	mv .pyproject.new pyproject.toml
 
