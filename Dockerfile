@@ -8,7 +8,7 @@ RUN python -m venv /venv \
 FROM python:3.11-slim-bookworm
 WORKDIR /app
 COPY --from=build /venv /venv
-COPY pyproject.toml main.py models.py db.py ./
+COPY pyproject.toml demo.toml main.py models.py db.py ./
 COPY kit kit
 COPY alembic alembic
 # Compiled here, as nothing but /data and /tmp can be written to later.

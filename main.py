@@ -83,12 +83,15 @@ from kit import (
     count_rows,
     embed,
     expect_missing,
+    favourite,
     filling,
     first_or_404,
     get_or_404,
+    in_order,
     insert_rows,
     is_needed,
     is_own,
+    likely_price,
     lock_rows,
     new_stamp,
     not_found,
@@ -101,7 +104,9 @@ from kit import (
     refuse_others,
     retry_on_conflict,
     slug_for,
+    slug_of,
     sortable,
+    spread,
     try_insert,
     unauthorized,
     welcome,
@@ -788,7 +793,7 @@ def create_order(session: Once, data: OrderCreate) -> Order:
     add_to(session, Product.stock_quantity, sold)
     add(session, order)
     embed(order, lines=insert_rows(session, lines, order_id=order.id))
-    notify(session, order, f"Order {order.order_number} was placed")
+    notify(session, order)
     return order
 
 
@@ -920,7 +925,7 @@ def set_status(session: Session, order: Order, new_status: OrderStatus) -> None:
     if new_status not in NEXT_STATUS.get(order.status, ()):
         bad_request(f"Cannot transition from {order.status} to {new_status}")
     order.status = new_status
-    notify(session, order, f"Order {order.order_number} is now {new_status}")
+    notify(session, order)
 
 
 def undo_order(session: Session, order: Order) -> None:
@@ -979,10 +984,16 @@ async def stream_notifications(
         yield event
 
 
-def notify(session: Session, order: Order, message: str) -> None:
-    """Tell the order's user; when that fails, the order stands all the same."""
+def notify(session: Session, order: Order) -> None:
+    """Tell the order's user its status; when that fails, the order stands all the same."""
     session.flush()
+    message = status_message(order.order_number, order.status)
     try_insert(session, Notification, user_id=order.user_id, order_id=order.id, message=message)
+
+
+def status_message(order_number: str, status: OrderStatus) -> str:
+    what = "was placed" if status == OrderStatus.pending else f"is now {status}"
+    return f"Order {order_number} {what}"
 
 
 # Posts ----------------------------------------------------------------------------------
@@ -1727,194 +1738,220 @@ cli = Commands(app, User, UserCreate)
 
 
 @cli.command()
-def demo(products: Total = 200, users: Total = 50, orders: Total = 500) -> None:
-    """Fill an empty database with a plausible shop: all of it or, on any error, nothing."""
+def demo(products: Total = 200, users: Total = 50, orders: Total = 500, seed: Total = 1) -> None:
+    """Fill an empty database with a plausible shop: all of it or, on any error, nothing.
+
+    On the same day, the same seed gives the same shop, but for the password.
+    """
     cli.migrate_or_exit()
-    dice, password = random.Random(1), f"{secrets.token_urlsafe(9)}A1"  # noqa: S311
-    with filling(database) as fill:
-        fill(Item, len(DEMO_ITEMS), demo_items(dice))
-        fill(Category, len(SHELVES), demo_categories())
-        fill(Product, products, demo_products(products, dice, fill.ids(Category)))
-        fill(User, users, demo_users(users, dice, passwords.hasher.hash(password)))
+    password = f"{secrets.token_urlsafe(9)}A1"
+    with filling(database, db.migrations.home / "demo.toml", seed) as fill:
+        items = [{"is_available": True, **item} for item in fill.words["items"]]
+        fill(Item, len(items), items)
+        fill_categories(fill)
+        fill(Product, products, demo_products(fill, products))
+        fill(User, users, demo_users(fill, users, passwords.hasher.hash(password)))
         fill_orders(fill, orders)
-        fill_posts(fill, users // 2, dice)
-        fill_accounts(fill, dice)
-    print(f"The password of every user is {password}")
+        fill_posts(fill)
+        fill_accounts(fill)
+    if users:
+        print(f"The password of every user, such as {fill.person(0).username}, is {password}")
 
 
-SHELVES = {
-    "Electronics": ["Headphones", "Keyboard", "Monitor", "Webcam", "Speaker"],
-    "Kitchen": ["Kettle", "Pan", "Teapot", "Grinder", "Knife"],
-    "Garden": ["Spade", "Lantern", "Bucket", "Bench", "Planter"],
-    "Books": ["Cookbook", "Atlas", "Novel", "Notebook", "Dictionary"],
-    "Toys": ["Puzzle", "Kite", "Train", "Robot", "Marble"],
-}
-LOOKS = ["Classic", "Folding", "Compact", "Large", "Blue", "Red", "Light", "Plain", "Little"]
-FIRST_NAMES = ["Ada", "Ben", "Chloe", "Dmitri", "Elif", "Femi", "Grace", "Hiro", "Ines", "Jonas"]
-LAST_NAMES = ["Abe", "Brown", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad", "Ito"]
-DEMO_ITEMS = ["Gift card", "Gift wrap", "Tote bag", "Poster", "Sticker sheet", "Mug", "Pen"]
-DEMO_TAGS = ["News", "Guides", "Reviews", "Recipes"]
-DEMO_DAYS = 90
+SHOP_DAYS = 400
+ORDER_DAYS = 90  # the last of them
 
 
-def demo_items(dice: random.Random) -> Iterator[dict[str, Any]]:
-    for title in DEMO_ITEMS:
-        yield {"title": title, "price": Decimal(dice.randint(100, 2_500)) / 100}
+def fill_categories(fill: Filling) -> None:
+    """The categories. One that is below another comes after it."""
+    ids: dict[str | None, int | None] = {None: None}
+    for words in fill.words["categories"]:
+        parent_id, opened = ids[words.pop("parent", None)], fill.ago(SHOP_DAYS)
+        made = {"slug": slug_of(words["name"]), "parent_id": parent_id, "created_at": opened}
+        fill.session.add(category := Category.model_validate(words, update=made))
+        fill.session.flush()
+        ids[category.name] = category.id
 
 
-def demo_categories() -> Iterator[dict[str, Any]]:
-    for name in SHELVES:
-        yield {"name": name, "slug": name.lower(), "description": f"All for {name.lower()}"}
-
-
-def demo_products(count: int, dice: random.Random, shelves: range) -> Iterator[dict[str, Any]]:
-    things = [
-        (shelf, t) for row in zip(*SHELVES.values(), strict=True) for shelf, t in enumerate(row)
-    ]
+def demo_products(fill: Filling, count: int) -> Iterator[dict[str, Any]]:
+    """One of each kind in turn. When a kind has come in all combinations, names get a number."""
+    dice, kinds, ends = fill.dice("products"), fill.words["products"], fill.words["finishes"]
+    shelves = dict(fill.session.exec(select(Category.name, Category.id)).all())
     for n in range(count):
-        shelf, thing = things[n % len(things)]
-        series, look = divmod(n // len(things), len(LOOKS))
-        name = f"{LOOKS[look]} {thing}" + (f" {series + 1}" if series else "")
+        turn, at = divmod(n, len(kinds))
+        kind = kinds[at]
+        looks, sizes = kind["looks"], kind.get("sizes", [""])
+        words = fill.words["series"], range(len(looks)), range(len(sizes)), ends[kind["finish"]]
+        lap, (series, look, size, finish) = fill.mixed(turn, at, *words)
+        about = (look + size + dice.random()) / (len(looks) + len(sizes) - 1)
+        main = f"{series} {looks[look]} {kind['noun']}"
+        name = [main, sizes[size], finish, f"No. {lap + 1}" if lap else ""]
+        created = fill.ago(SHOP_DAYS * (1 - (n / count) ** 3))  # most of them early
         yield {
-            "name": name,
-            "slug": name.lower().replace(" ", "-"),
-            "description": f"A {name.lower()} for every day.",
-            "price": Decimal(dice.randint(500, 25_000)) / 100,
-            "stock_quantity": dice.choice([0, 3, 8, 20, 50, 100, 200]),
-            "sku": f"{thing[:3].upper()}-{n + 1:05}",
-            "is_active": dice.random() < 0.95,
-            "category_id": shelves[shelf],
-        }
-
-
-def demo_users(count: int, dice: random.Random, password_hash: str) -> Iterator[dict[str, Any]]:
-    for n in range(1, count + 1):
-        created = now() - timedelta(days=DEMO_DAYS + 300 * (1 - n / count))
-        yield {
-            "username": f"customer{n}",
-            "email": f"customer{n}@example.com",
-            "full_name": f"{dice.choice(FIRST_NAMES)} {dice.choice(LAST_NAMES)}",
-            "is_active": dice.random() < 0.95,
-            "password_hash": password_hash,
+            "name": ", ".join(filter(None, name)),
+            "slug": "-".join(filter(None, map(slug_of, name))),
+            "description": dice.choice(kind["descriptions"]).format(size=sizes[size]),
+            "price": likely_price(kind["prices"], about),
+            # Of the first one, which the examples in /docs order, there always are some.
+            "stock_quantity": int(dice.expovariate(0.025)) + (0 if n else 20),
+            "sku": f"{kind['sku']}-{1001 + turn}",
+            "is_active": not n or dice.random() < 0.95,
+            "category_id": shelves[kind["category"]],
             "created_at": created,
             "updated_at": created,
         }
+
+
+def demo_users(fill: Filling, count: int, password_hash: str) -> Iterator[dict[str, Any]]:
+    dice, bios = fill.dice("users"), fill.words["bios"]
+    for n in range(count):
+        full_name, username, email, _ = fill.person(n)
+        yield {
+            "username": username,
+            "email": email,
+            "full_name": full_name,
+            "bio": bios[n // 4 % len(bios)] if n % 4 == 1 else None,
+            "is_active": not n or dice.random() < 0.95,
+            "password_hash": password_hash,
+            "created_at": joined(fill, n, count),
+            "updated_at": joined(fill, n, count),
+        }
+
+
+def joined(fill: Filling, n: int, count: int) -> datetime:
+    """When one of so many users came: more and more of them did."""
+    return fill.ago(SHOP_DAYS * (1 - (n / count) ** 0.5))
 
 
 def fill_orders(fill: Filling, count: int) -> None:
     """Orders of the last days, with their lines and notifications."""
-    users, some = fill.ids(User), select(col(Product.id), col(Product.price)).limit(10_000)
-    goods = fill.session.exec(some).all()
-    count, end = count if users and goods else 0, now()
-
-    def made() -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        return demo_orders(count, end, users, goods)
-
-    fill(Order, count, (order for order, _ in made()))
-    placed = list(fill.session.exec(select(Order.id).order_by(col(Order.id))))
-    pairs = zip(placed, made(), strict=True)
-    lines = ({"order_id": id, **line} for id, (_, basket) in pairs for line in basket)
-    fill(OrderLine, None, lines)
-    pairs = zip(placed, made(), strict=True)
-    fill(Notification, count, (demo_notification(id, order) for id, (order, _) in pairs))
+    count = count if fill.ids(User) and fill.ids(Product) else 0
+    fill(Order, count, (order for order, *_ in demo_orders(fill, count)))
+    made = zip(fill.ids(Order), demo_orders(fill, count), strict=True)
+    fill(OrderLine, None, ({"order_id": id, **x} for id, (_, lines, _) in made for x in lines))
+    fill(Notification, None, in_order(demo_notifications(fill)))
 
 
-def demo_orders(
-    count: int, end: datetime, users: range, goods: Sequence[tuple[int, Decimal]]
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each order with its lines: the same ones, however often they are asked for."""
-    for n in range(count):
-        dice = random.Random(n)  # noqa: S311
-        created = end - timedelta(days=DEMO_DAYS) * (1 - (n + dice.random()) / count)
-        basket = dice.sample(goods, min(len(goods), dice.randint(1, 3)))
-        lines = [demo_line(id, price, dice.randint(1, 3)) for id, price in basket]
+def demo_orders(fill: Filling, count: int) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+    """Each order, its lines, its statuses until now: the same, however often they are asked for."""
+    dice, first = fill.dice("orders"), fill.ids(User).start
+    users, goods = fill.some(User, dice), fill.some(Product, dice, col(Product.is_active))
+    homes = {user.id: fill.person(user.id - first).address for user in users}
+    for placed in spread(count, fill.ago(ORDER_DAYS), ORDER_DAYS, fill.words["busy"], dice):
+        user_id = favourite(dice, users, placed).id
+        chosen = (favourite(dice, goods, placed) for _ in range(dice.choice([1, 1, 1, 2, 2, 3, 4])))
+        lines = [demo_line(x, dice.choice([1, 1, 1, 1, 2, 3])) for x in dict.fromkeys(chosen)]
+        steps = demo_steps(fill, placed, dice)
         order = {
-            "order_number": f"ORD-{created:%Y%m%d%H%M%S}-{n:06}",
-            "status": demo_status(end - created, dice),
+            "order_number": f"ORD-{placed:%Y%m%d%H%M%S}-{''.join(dice.choices(LETTERS, k=6))}",
+            "status": steps[-1][0],
             "total_amount": sum(line["total_price"] for line in lines),
-            "user_id": dice.choice(users),
-            "created_at": created,
-            "updated_at": created,
+            "user_id": user_id,
+            "shipping_address": homes[user_id],
+            "created_at": placed,
+            "updated_at": steps[-1][1],
         }
-        yield order, lines
+        yield order, lines, steps
 
 
-def demo_line(id: int, price: Decimal, n: int) -> dict[str, Any]:
-    return {"product_id": id, "quantity": n, "unit_price": price, "total_price": price * n}
+def demo_line(product: Any, n: int) -> dict[str, Any]:
+    price, total = product.price, product.price * n
+    return {"product_id": product.id, "quantity": n, "unit_price": price, "total_price": total}
 
 
-def demo_status(age: timedelta, dice: random.Random) -> OrderStatus:
-    if dice.random() < 0.06:
-        return OrderStatus.cancelled
-    if age < timedelta(days=7):
-        return dice.choice([OrderStatus.pending, OrderStatus.confirmed, OrderStatus.shipped])
-    return OrderStatus.delivered
+def demo_steps(fill: Filling, placed: datetime, dice: random.Random) -> list[Any]:
+    """An order's statuses until now, each with its moment."""
+    ways, steps = fill.words["ways"], [(OrderStatus.pending, placed)]
+    (way,) = dice.choices(ways, [way["weight"] for way in ways])
+    for status, least, most in way["steps"]:
+        moment = steps[-1][1] + timedelta(minutes=dice.uniform(least, most))
+        if moment >= fill.today:
+            break
+        steps.append((OrderStatus(status), moment))
+    return steps
 
 
-def demo_notification(id: int, order: dict[str, Any]) -> dict[str, Any]:
-    is_new = order["status"] == OrderStatus.pending
-    what = "was placed" if is_new else f"is now {order['status']}"
-    message = f"Order {order['order_number']} {what}"
-    user_id, created_at = order["user_id"], order["created_at"]
-    return {"user_id": user_id, "order_id": id, "message": message, "created_at": created_at}
+def demo_notifications(fill: Filling) -> Iterator[tuple[datetime, list[dict[str, Any]]]]:
+    ids = fill.ids(Order)
+    for id, (order, _, steps) in zip(ids, demo_orders(fill, len(ids)), strict=True):
+        told = ((status_message(order["order_number"], status), at) for status, at in steps)
+        to = {"user_id": order["user_id"], "order_id": id}
+        yield order["created_at"], [{**to, "message": text, "created_at": at} for text, at in told]
 
 
-def fill_posts(fill: Filling, count: int, dice: random.Random) -> None:
-    fill(Post, count, demo_posts(count, dice, fill.ids(User)))
-    fill(Tag, len(DEMO_TAGS), ({"name": tag, "slug": tag.lower()} for tag in DEMO_TAGS))
-    tags = fill.ids(Tag)
-    links = ({"post_id": id, "tag_id": dice.choice(tags)} for id in fill.ids(Post))
-    fill(PostTag, count, links)
+def fill_posts(fill: Filling) -> None:
+    """The posts of demo.toml, and their tags."""
+    posts = fill.words["posts"] if fill.ids(User) else []
+    fill(Post, len(posts), demo_posts(fill, posts))
+    tags = [*dict.fromkeys(tag for post in posts for tag in post["tags"])]
+    fill(Tag, len(tags), ({"name": tag, "slug": slug_of(tag)} for tag in tags))
+    ids = dict(zip(tags, fill.ids(Tag), strict=True))
+    pairs = zip(fill.ids(Post), posts, strict=True)
+    fill(PostTag, None, ({"post_id": id, "tag_id": ids[t]} for id, p in pairs for t in p["tags"]))
 
 
-def demo_posts(count: int, dice: random.Random, authors: range) -> Iterator[dict[str, Any]]:
-    for n in range(1, count + 1):
-        thing = dice.choice(dice.choice(list(SHELVES.values())))
-        published = now() - timedelta(days=DEMO_DAYS * (1 - n / count))
+def demo_posts(fill: Filling, posts: list[Any]) -> Iterator[dict[str, Any]]:
+    """Posts by a few of those who came first."""
+    dice, users = fill.dice("posts"), fill.ids(User)
+    authors = users[: len(users) // 20 + 1][:3]
+    for n, post in enumerate(posts):
+        status, days = post.get("status", PostStatus.published), 200 - 199 * n // len(posts)
+        written = fill.ago(days - dice.uniform(0.3, 0.8))
         yield {
-            "title": f"How to choose a {thing.lower()}",
-            "slug": f"how-to-choose-a-{thing.lower()}-{n}",
-            "content": f"Look at it, hold it, ask for its price: a good {thing.lower()} lasts.",
-            "status": PostStatus.published,
-            "created_at": published,
-            "updated_at": published,
-            "published_at": published,
-            "view_count": dice.randint(0, 500),
+            "title": post["title"],
+            "slug": slug_of(post["title"]),
+            "content": post["text"].strip(),
+            "status": PostStatus(status),
+            "created_at": written,
+            "updated_at": fill.today if status == PostStatus.archived else written,
+            "published_at": None if status == PostStatus.draft else written,
+            "view_count": 0 if status == PostStatus.draft else days * dice.randint(2, 9),
             "author_id": dice.choice(authors),
         }
 
 
-def fill_accounts(fill: Filling, dice: random.Random) -> None:
+def fill_accounts(fill: Filling) -> None:
     """An account for each user, transfers between them, and payments of orders."""
-    users = fill.ids(User)
-    fill(Account, len(users), demo_accounts(dice, users))
+    users, orders = fill.ids(User), fill.ids(Order)
+    fill(Account, len(users), demo_accounts(fill, users))
     accounts = fill.ids(Account)
-    fill(Transfer, len(users) // 2, demo_transfers(len(users) // 2, dice, accounts))
-    by_user = dict(zip(users, accounts, strict=True))
-    is_paid = col(Order.status).not_in([OrderStatus.pending, OrderStatus.cancelled])
-    columns = col(Order.id), col(Order.user_id), col(Order.total_amount), col(Order.created_at)
-    paid = fill.session.exec(select(*columns).where(is_paid)).all()
-    names = "order_id", "account_id", "amount", "created_at"
-    payments = ((id, by_user[user], amount, time) for id, user, amount, time in paid)
-    fill(Payment, len(paid), (dict(zip(names, values, strict=True)) for values in payments))
+    fill(Transfer, len(users) // 2, demo_transfers(fill, accounts))
+    fill(Payment, None, in_order(demo_payments(fill, orders, accounts)))
 
 
-def demo_accounts(dice: random.Random, users: range) -> Iterator[dict[str, Any]]:
-    begin = now() - timedelta(days=DEMO_DAYS)
-    for id in users:
-        balance = Decimal(dice.randint(10_000, 500_000)) / 100
-        yield {"user_id": id, "balance": balance, "created_at": begin}
+def demo_accounts(fill: Filling, users: range) -> Iterator[dict[str, Any]]:
+    dice = fill.dice("accounts")
+    for n, id in enumerate(users):
+        balance = Decimal(dice.randint(10_000, 90_000)) / 100
+        yield {"user_id": id, "balance": balance, "created_at": joined(fill, n, len(users))}
 
 
-def demo_transfers(count: int, dice: random.Random, accounts: range) -> Iterator[dict[str, Any]]:
+def demo_transfers(fill: Filling, accounts: range) -> Iterator[dict[str, Any]]:
+    """Between the first half of the accounts, which were there by then."""
+    dice, count = fill.dice("transfers"), len(accounts) // 2
     for n in range(count):
-        come_from, go_to = dice.sample(accounts, 2)
+        come_from, go_to = dice.sample(accounts[: count + 1], 2)
         yield {
             "from_account_id": come_from,
             "to_account_id": go_to,
-            "amount": Decimal(dice.randint(100, 10_000)) / 100,
-            "created_at": now() - timedelta(days=DEMO_DAYS * (1 - n / count)),
+            "amount": Decimal(dice.randint(4, 160)) / 2,
+            "created_at": fill.ago(ORDER_DAYS * (1 - n / count)),
         }
+
+
+def demo_payments(fill: Filling, orders: range, accounts: range) -> Iterator[tuple[Any, list[Any]]]:
+    """That of each order which was confirmed; paid back if the order was cancelled then."""
+    first = fill.ids(User).start
+    for id, (order, _, steps) in zip(orders, demo_orders(fill, len(orders)), strict=True):
+        moments = dict(steps)
+        payment = {
+            "order_id": id,
+            "account_id": accounts[order["user_id"] - first],
+            "amount": order["total_amount"],
+            "created_at": moments.get(OrderStatus.confirmed),
+            "refunded_at": moments.get(OrderStatus.cancelled),
+        }
+        yield order["created_at"], [payment] if OrderStatus.confirmed in moments else []
 
 
 if __name__ == "__main__":

@@ -40,7 +40,16 @@ from kit.fields import (
     spelled,
 )
 from kit.files import TableFile
-from kit.filling import Filling, Total, filling
+from kit.filling import (
+    Filling,
+    Total,
+    favourite,
+    filling,
+    in_order,
+    likely_price,
+    slug_of,
+    spread,
+)
 from kit.history import ChangeRow, History
 from kit.idempotency import OnceSession, StoredAnswer
 from kit.imports import ImportCounts
