@@ -33,6 +33,7 @@ TIME = {  # RFC 3339, in UTC
 def configuration(settings: Settings) -> dict[str, Any]:
     """For `logging.config.dictConfig`, and for uvicorn's `log_config`."""
     is_json, echo = settings.log_format == "json", settings.database_echo
+    level = settings.log_level.upper()
     as_text = {
         "()": "logging.Formatter",
         "fmt": "%(asctime)s %(levelname)-7s [%(correlation_id)s] %(message)s",
@@ -50,6 +51,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     handler = {
         "class": "logging.StreamHandler",
         "stream": "ext://sys.stdout",
+        "level": "DEBUG" if echo else level,  # uvicorn gives its loggers levels of their own
         "formatter": "line",
         "filters": ["request id"],
     }
@@ -60,7 +62,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "formatters": {"line": {**(as_json if is_json else as_text), ".": TIME}},
         "filters": {"request id": request_id},
         "handlers": {"all": handler},
-        "root": {"handlers": ["all"], "level": settings.log_level.upper()},
+        "root": {"handlers": ["all"], "level": level},
         "loggers": {
             "uvicorn": {"handlers": [], "propagate": True},
             "uvicorn.access": {"handlers": [], "propagate": bool(is_told)},

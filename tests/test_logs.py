@@ -156,9 +156,15 @@ def test_every_line_is_json_whoever_serves(
 
 
 @pytest.mark.system
-def test_uvicorns_option_for_no_access_log_is_kept(own_database: str) -> None:
-    command = [sys.executable, "-m", "uvicorn", "main:app", "--no-access-log"]
-    with running(own_database, *command, PYTHONPATH=str(HOME)) as process:
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [(["--no-access-log"], "info"), (["--log-level=warning"], "info"), ([], "warning")],
+)
+def test_uvicorn_leaves_out_the_lines_of_requests_when_told_to(
+    own_database: str, options: list[str], level: str
+) -> None:
+    command = [sys.executable, "-m", "uvicorn", "main:app", *options]
+    with running(own_database, *command, PYTHONPATH=str(HOME), LOG_LEVEL=level) as process:
         for _ in range(3):  # so that the first is told by now
             process.client.get("/items/")
         assert "/items/" not in process.logged()
