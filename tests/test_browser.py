@@ -356,7 +356,7 @@ def test_a_category_is_chosen_by_typing_some_of_its_name(
     fill_product(admin, "LAMP-3", "3")
     admin.locator(".select2-selection").click()
     admin.locator(".select2-search__field").fill("gard")
-    admin.get_by_role("option", name="Garden").click()
+    admin.get_by_role("option", name="Garden", exact=True).click()
     expect(admin.locator(".select2-selection")).to_contain_text("Garden")
     save(admin)
     expect(admin.locator("tbody tr", has_text="LAMP-3")).to_contain_text("Garden")

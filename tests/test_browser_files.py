@@ -40,7 +40,7 @@ def test_a_file_is_previewed_and_then_applied(
     admin.get_by_role("link", name="Products").click()
     with admin.expect_file_chooser() as chosen:
         admin.get_by_text("Import", exact=True).click()
-    text = f"sku,name,price\n{new},Wide {new},5\n{product['sku']},{product['name']},{price}\n"
+    text = f'sku,name,price\n{new},Wide {new},5\n{product["sku"]},"{product["name"]}",{price}\n'
     file = {"name": "products.csv", "mimeType": "text/csv", "buffer": text.encode()}
     chosen.value.set_files(file)  # type: ignore[arg-type]
     dialog = admin.get_by_role("dialog", name="Import products.csv")

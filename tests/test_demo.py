@@ -23,6 +23,7 @@ import main
 from kit.fields import now
 from kit.filling import Filling, in_order, likely_price, slug_of, spread, stride_of
 
+SHOP: Any = main  # of which sections may have been taken out
 WORDS = tomllib.loads((HOME / "demo.toml").read_text("utf-8"))
 SECRET = {"password_hash", "stamp"}
 Rows = dict[str, list[dict[str, Any]]]
@@ -38,12 +39,12 @@ def rows() -> Rows:
 
 def filled(seed: int) -> Rows:
     empty(db.database.writer.engine)
-    main.demo(seed=seed)
+    SHOP.demo(seed=seed)
     return rows()
 
 
 def demo(_: Make) -> None:
-    main.demo()
+    SHOP.demo()
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_orders_that_were_confirmed_are_paid_and_cancelled_ones_paid_back(shop: 
 def test_money_moves_between_accounts_that_were_there(client: httpx2.Client) -> None:
     for users in range(2, 8):
         empty(db.database.writer.engine)
-        main.demo(users=users, orders=0)
+        SHOP.demo(users=users, orders=0)
         made = only("account", rows())
         for transfer in rows()["transfer"]:
             for end in ("from_account_id", "to_account_id"):
@@ -203,11 +204,11 @@ def test_prices_are_such_as_shops_have_in_the_range_of_their_kind(shop: Rows) ->
 def test_far_more_products_than_combinations_have_names_of_their_own(
     client: httpx2.Client,
 ) -> None:
-    main.demo(products=0, users=0, orders=0)
+    SHOP.demo(products=0, users=0, orders=0)
     with Session(db.database.writer.engine) as session:
         fill = Filling(session, None, WORDS, 1)  # type: ignore[arg-type]
         count = 100_000
-        every = itertools.islice(main.demo_products(fill, count), count)
+        every = itertools.islice(SHOP.demo_products(fill, count), count)
         seen = {(p["name"], p["slug"], p["sku"], p["category_id"]) for p in every}
     for column in range(3):
         assert len({row[column] for row in seen}) == count
@@ -218,10 +219,10 @@ def test_far_more_products_than_combinations_have_names_of_their_own(
 
 @pytest.mark.parametrize("count", [0, 1, 2, 2_000])
 def test_any_number_of_users_is_made_and_each_has_a_name(client: httpx2.Client, count: int) -> None:
-    main.demo(users=count, **{"products": 1, "orders": 50} if hasattr(main, "fill_orders") else {})
+    SHOP.demo(users=count, **{"products": 1, "orders": 50} if hasattr(SHOP, "fill_orders") else {})
     made = rows().get("user", [])
     assert len({user["username"] for user in made}) == count
-    assert ("order" in rows()) == (count > 0 and hasattr(main, "fill_orders"))
+    assert ("order" in rows()) == (count > 0 and hasattr(SHOP, "fill_orders"))
 
 
 # The file
@@ -248,7 +249,7 @@ def test_a_file_that_is_no_toml_ends_the_command_in_one_line(
     (tmp_path / "demo.toml").write_text("[[posts\n")
     monkeypatch.setattr(db.migrations, "home", tmp_path)
     with pytest.raises(SystemExit, match=r"demo\.toml cannot be read: .* line 1"):
-        main.demo()
+        SHOP.demo()
     assert client.get("/users/").json() == []
 
 
