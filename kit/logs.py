@@ -121,6 +121,7 @@ class AccessLog:
             *(method, shown, status or "without an answer", duration),
             extra={
                 "method": method,
+                "http_version": scope["http_version"],
                 "route": route or None,
                 "path": path,
                 "status": status,

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
-from conftest import another_database
+from conftest import another_database, needing
 from databases import HOME, end_all_others
 from servers import Json, Process, running
 
@@ -74,8 +74,8 @@ def test_a_line_has_the_id_the_route_the_status_and_the_duration(closed_server: 
     ("path", "told"),
     [
         ("/users/by-email/ann@example.com", "/users/by-email/{email} 401"),
-        ("/products/by-slug/ann", "/products/by-slug/{slug} 404"),
-        ("/products/?q=ann%40example.com", "/products/ 200"),
+        needing("products", "/products/by-slug/ann", "/products/by-slug/{slug} 404"),
+        ("/users/page?page=ann%40example.com", "/users/page 401"),
         ("/api/v1/users/page?search=ann", "/users/page 401"),
         ("/ann/ann@example.com", "/ann/... 404"),
         ("/admin/login?next=ann", "/admin/login 200"),
@@ -97,18 +97,19 @@ def test_the_sql_of_a_request_has_its_id(closed_server: Process) -> None:
 
 @pytest.mark.system
 def test_json_lines_have_fields_for_all_that_a_line_says(jsonl: Process) -> None:
-    jsonl.client.get("/orders/7", headers={"X-Request-ID": "one"})
+    jsonl.client.get("/items/7", headers={"X-Request-ID": "one"})
     line = of_json(jsonl, "one")[-1]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
-    assert line.pop("message").startswith("GET /orders/7 (/orders/{order_id}) 404 ")
+    assert line.pop("message").startswith("GET /items/7 (/items/{item_id}) 404 ")
     assert line.pop("duration_ms") > 0
     assert line == {
         "level": "INFO",
         "request_id": "one",
         "logger": "uvicorn.access",
         "method": "GET",
-        "route": "/orders/{order_id}",
-        "path": "/orders/7",
+        "http_version": "1.1",
+        "route": "/items/{item_id}",
+        "path": "/items/7",
         "status": 404,
         "client": "127.0.0.1",
     }

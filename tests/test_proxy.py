@@ -92,7 +92,7 @@ class Shop(NamedTuple):
 def shop_behind(prefix: str, folder: Path, base_url: str) -> Iterator[Shop]:
     url = another_database(SQLITE, folder, "proxied")
     with (
-        running(url, SECRET_KEY=KEY, ROOT_PATH=prefix) as process,
+        running(url, SECRET_KEY=KEY, ROOT_PATH=prefix, LOG_FORMAT="json") as process,
         httpx2.Client(base_url=base_url, timeout=60, verify=False) as client,
     ):
         create_user(process.client, "root")
@@ -175,8 +175,10 @@ def test_failures_count_for_the_client_of_nginx_whatever_it_says_of_itself(shop:
 
 
 def test_nginx_speaks_http_1_1_with_the_service(shop: Shop) -> None:
-    assert shop.client.get("/health").status_code == 200
-    assert set(re.findall(r"HTTP/1\.\d", shop.process.logged())) == {"HTTP/1.1"}
+    shop.client.get("/health", headers={"X-Request-ID": "by-nginx"})
+    found = re.compile(r'"request_id": "by-nginx".*"http_version": "(.*?)"')
+    wait_for(lambda: bool(found.search(shop.process.logged())))
+    assert found.findall(shop.process.logged()) == ["1.1"]
 
 
 def test_https_gives_secure_cookies_and_is_kept_to(tmp_path: Path) -> None:

@@ -62,9 +62,8 @@ def test_an_async_route_reads(async_shop: Process) -> None:
 
 def test_an_async_route_cannot_write(async_shop: Process) -> None:
     assert async_shop.client.post("/async/items").status_code == 500
-    told = re.compile(
-        r"^A route that writes has to .*\bWrite\b", re.M
-    )  # logged once it was answered
+    # Logged once it was answered.
+    told = re.compile(r" ERROR .*\] A route that writes has to .*\bWrite\b")
     wait_for(lambda: bool(told.search(async_shop.logged())))
     assert async_shop.client.get("/async/titles").json() == ["Kite", "Drachen ü"]
 
