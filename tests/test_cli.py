@@ -184,7 +184,7 @@ def test_a_backup_is_a_copy_of_a_database_in_use(
     with serving(any_database) as client:
         client.post("/items/", json={"title": "Lamp", "price": 1})
         assert run_here("backup", str(copy)) == (0, f"Copied to {copy}.\n")
-    with sqlite3.connect(copy) as connection:
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("SELECT title FROM item").fetchall() == [("Lamp",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert mode(copy) == 0o600
