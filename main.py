@@ -1806,6 +1806,7 @@ def demo_users(fill: Filling, count: int, password_hash: str) -> Iterator[dict[s
     dice, bios = fill.dice("users"), fill.words["bios"]
     for n in range(count):
         full_name, username, email, _ = fill.person(n)
+        created = joined(fill, n, count)
         yield {
             "username": username,
             "email": email,
@@ -1813,8 +1814,8 @@ def demo_users(fill: Filling, count: int, password_hash: str) -> Iterator[dict[s
             "bio": bios[n // 4 % len(bios)] if n % 4 == 1 else None,
             "is_active": not n or dice.random() < 0.95,
             "password_hash": password_hash,
-            "created_at": joined(fill, n, count),
-            "updated_at": joined(fill, n, count),
+            "created_at": created,
+            "updated_at": created,
         }
 
 

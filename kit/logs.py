@@ -29,21 +29,22 @@ TIME = {  # RFC 3339, in UTC
     "default_msec_format": "%s.%03dZ",
 }
 
+AS_TEXT = {
+    "()": "logging.Formatter",
+    "fmt": "%(asctime)s %(levelname)-7s [%(correlation_id)s] %(message)s",
+}
+AS_JSON = {
+    "()": "pythonjsonlogger.json.JsonFormatter",
+    "fmt": "".join(f"%({name})s" for name in (*FIELDS, "message")),
+    "rename_fields": FIELDS,
+    "reserved_attrs": [*RESERVED_ATTRS, "color_message"],  # which uvicorn adds for terminals
+}
+
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """For `logging.config.dictConfig`, and for uvicorn's `log_config`."""
     is_json, echo = settings.log_format == "json", settings.database_echo
     level = settings.log_level.upper()
-    as_text = {
-        "()": "logging.Formatter",
-        "fmt": "%(asctime)s %(levelname)-7s [%(correlation_id)s] %(message)s",
-    }
-    as_json = {
-        "()": "pythonjsonlogger.json.JsonFormatter",
-        "fmt": "".join(f"%({name})s" for name in (*FIELDS, "message")),
-        "rename_fields": FIELDS,
-        "reserved_attrs": [*RESERVED_ATTRS, "color_message"],  # which uvicorn adds for terminals
-    }
     request_id = {
         "()": "asgi_correlation_id.CorrelationIdFilter",
         "default_value": None if is_json else "-",
@@ -59,7 +60,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {**(as_json if is_json else as_text), ".": TIME}},
+        "formatters": {"line": {**(AS_JSON if is_json else AS_TEXT), ".": TIME}},
         "filters": {"request id": request_id},
         "handlers": {"all": handler},
         "root": {"handlers": ["all"], "level": level},
@@ -134,10 +135,11 @@ class AccessLog:
 def told_path(scope: Scope, context: Context) -> str:
     """The path as far as it may be logged: of what no route has, the first part."""
     path = context.path or scope["path"]
-    parts, names = path.split("/"), context.route.split("/")
     if context.section == "admin":
         return quote(path[:200])
+    parts = path.split("/")
     if context.route:
-        pairs = zip(names, parts, strict=False)  # a parameter may have slashes in it
+        # A parameter may have slashes in it.
+        pairs = zip(context.route.split("/"), parts, strict=False)
         return "/".join(part if name.endswith("id}") else name for name, part in pairs)
     return quote(f"/{parts[1][:100]}") + ("/..." if len(parts) > 2 else "")

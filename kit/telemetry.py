@@ -25,7 +25,8 @@ def configuration(settings: Settings, pool_use: PoolUse) -> TelemetryConfig:
     """What FastAPI tells, if the environment or METRICS asks for it; else it would tell nobody."""
     wanted = any(os.environ.get(name) for name in SET_UP_BY)
     signals = TelemetryConfig(tracing=wanted, metrics=wanted, logs=wanted, operation_spans=wanted)
-    os.environ.setdefault("OTEL_SERVICE_NAME", settings.app_name)
+    if wanted or settings.metrics:
+        os.environ.setdefault("OTEL_SERVICE_NAME", settings.app_name)
     if not settings.metrics:
         return signals
     return {**signals, "metrics": True, "meter_provider": prometheus(pool_use)}
