@@ -14,12 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
+import pytest
 from databases import HOME, SCRATCH
 
 Json = Any
+
+
+def leave_out(required: str, why: str) -> NoReturn:
+    """Skip a test for what is missing here; or fail, if the environment says it is required."""
+    stop = pytest.fail if os.environ.get(required) else pytest.skip
+    stop(why)
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import another_database
 from databases import HOME, SERVERS, kind_of
-from servers import TIMEOUT, assert_busy, free_port, open_shop, serving, wait_for
+from servers import TIMEOUT, assert_busy, free_port, leave_out, open_shop, serving, wait_for
 from test_faults import assert_nothing_acknowledged_is_lost, order_traffic
 from test_replica import user_options
 
@@ -92,8 +92,7 @@ def program() -> str:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
     found = shutil.which("pgbouncer", path=path)
     if not found:
-        stop = pytest.fail if os.environ.get("PGBOUNCER_REQUIRED") else pytest.skip
-        stop("There is no pgbouncer")
+        leave_out("PGBOUNCER_REQUIRED", "There is no pgbouncer")
     return found
 
 
